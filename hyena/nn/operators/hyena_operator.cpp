@@ -1,0 +1,185 @@
+#include "hyena/nn/operators/hyena_operator.h"
+
+#include <cmath>
+#include <optional>
+
+#include <torch/torch.h>
+
+#include "hyena/base/error.h"
+#include "hyena/nn/operators/activation.h"
+#include "hyena/ops/long_conv.h"
+#include "hyena/ops/short_conv.h"
+
+namespace hyena::nn {
+namespace {
+
+void check(const HyenaOperatorOptions& options) {
+  const bool safari = options.mode == ops::MixerMode::kSafari;
+  const std::int64_t min_order = safari ? 2 : 1;
+  if (options.order < min_order) {
+    throw user_error("order: expected at least {} in {} mode, got {}", min_order,
+                     ops::to_string(options.mode), options.order);
+  }
+  const auto at_least_one = [](const char* name, std::int64_t value) {
+    if (value < 1) {
+      throw user_error("{}: expected at least 1, got {}", name, value);
+    }
+  };
+  at_least_one("d_model", options.d_model);
+  at_least_one("l_max", options.l_max);
+  at_least_one("short_filter_order", options.short_filter_order);
+  at_least_one("inner_factor", options.inner_factor);
+  at_least_one("num_heads", options.num_heads);
+  at_least_one("num_blocks", options.num_blocks);
+  if (options.d_model * options.inner_factor % options.num_heads != 0) {
+    throw user_error("num_heads: expected a divisor of d_model * inner_factor = {}, got {}",
+                     options.d_model * options.inner_factor, options.num_heads);
+  }
+  if (options.l_max % options.num_blocks != 0) {
+    throw user_error("num_blocks: expected a divisor of l_max = {}, got {}", options.l_max,
+                     options.num_blocks);
+  }
+  if (!(options.dropout >= 0.0 && options.dropout < 1.0)) {
+    throw user_error("dropout: expected a probability in [0, 1), got {}", options.dropout);
+  }
+  check_activation(options.activation);
+}
+
+std::optional<at::Tensor> row(const at::Tensor& x_MD, std::int64_t o) {
+  return x_MD.defined() ? std::optional<at::Tensor>(x_MD.select(0, o)) : std::nullopt;
+}
+
+}  // namespace
+
+HyenaOperatorImpl::HyenaOperatorImpl(const HyenaOperatorOptions& options) : options_(options) {
+  check(options);
+  inner_ = options.d_model * options.inner_factor;
+  const std::int64_t C = (options.order + 1) * inner_;
+  const std::int64_t T = options.short_filter_order;
+  in_proj_ = register_module("in_proj", torch::nn::Linear(options.d_model, C));
+  out_proj_ = register_module("out_proj", torch::nn::Linear(inner_, options.d_model));
+  // A module of our own under Conv1d's names: only its parameters are used.
+  auto short_filter =
+      register_module("short_filter", std::make_shared<torch::nn::Module>("short_filter"));
+  const double bound = 1.0 / std::sqrt(static_cast<double>(T));  // Conv1d's default, fan_in = T
+  short_weight_ =
+      short_filter->register_parameter("weight", at::empty({C, 1, T}).uniform_(-bound, bound));
+  short_bias_ = short_filter->register_parameter("bias", at::empty({C}).uniform_(-bound, bound));
+
+  HyenaFilterOptions& filter = options_.filter;
+  filter.channels = inner_ / options.num_heads;
+  filter.num_filters = options.mode == ops::MixerMode::kSafari ? options.order - 1 : options.order;
+  filter.l_max = options.l_max;
+  filter_ = register_module("filter_fn", HyenaFilter(filter));
+  if (options.post_order_ffn) {
+    const std::int64_t H = options.num_heads;
+    const double head_dim = static_cast<double>(inner_ / H);
+    ord_proj_w_ =
+        register_parameter("ord_proj_w", at::randn({options.order, H, H}) / std::sqrt(head_dim));
+  }
+}
+
+bool HyenaOperatorImpl::is_plain() const {
+  return options_.num_blocks == 1 && !options_.outer_mixing && !options_.post_order_ffn &&
+         !(options_.dropout > 0.0 && is_training());
+}
+
+at::Tensor HyenaOperatorImpl::per_head(const at::Tensor& x_MD) const {
+  // (M, D'/H, ...) to (M, D', ...): every head sees the same filters.
+  const std::int64_t H = options_.num_heads;
+  if (H == 1 || !x_MD.defined()) {
+    return x_MD;
+  }
+  std::vector<std::int64_t> repeats(static_cast<std::size_t>(x_MD.dim()), 1);
+  repeats[1] = H;
+  return x_MD.repeat(repeats);
+}
+
+at::Tensor HyenaOperatorImpl::project(const at::Tensor& u_BLD) {
+  return in_proj_(u_BLD).transpose(1, 2);
+}
+
+at::Tensor HyenaOperatorImpl::filters(std::int64_t length) {
+  return per_head(filter_->filters(length));
+}
+
+at::Tensor HyenaOperatorImpl::skip() {
+  return per_head(filter_->skip());
+}
+
+at::Tensor HyenaOperatorImpl::forward(const at::Tensor& u_BLD) {
+  const std::int64_t L = u_BLD.size(1);
+  if (L > options_.l_max) {
+    throw user_error("sequence of {} positions is longer than the model's l_max = {}", L,
+                     options_.l_max);
+  }
+  const at::Tensor p_BCL = project(u_BLD);
+  at::Tensor y_BDL;
+  if (is_plain()) {
+    const at::Tensor skip_MD = skip();
+    y_BDL =
+        ops::hyena_mixer(p_BCL, short_weight_.squeeze(1), short_bias_, filters(L),
+                         skip_MD.defined() ? std::optional(skip_MD) : std::nullopt, options_.mode);
+  } else {
+    y_BDL = mix_in_pieces(p_BCL);
+  }
+  return out_proj_(activate(options_.activation, y_BDL.transpose(1, 2)));
+}
+
+at::Tensor HyenaOperatorImpl::mix_in_pieces(const at::Tensor& p_BCL) {
+  const std::int64_t L = p_BCL.size(2);
+  const std::int64_t N = options_.order;
+  const bool safari = options_.mode == ops::MixerMode::kSafari;
+  if (L % options_.num_blocks != 0) {
+    throw user_error("num_blocks: expected a divisor of the sequence length {}, got {}", L,
+                     options_.num_blocks);
+  }
+  const at::Tensor h_MDK = filters(L / options_.num_blocks);  // the first taps only: 1.5
+  const at::Tensor skip_MD = skip();
+  const auto q = ops::short_conv(p_BCL, short_weight_.squeeze(1), short_bias_).split(inner_, 1);
+  const auto gate = [&](std::int64_t i, bool of_convolution) {
+    const at::Tensor& x = q[static_cast<std::size_t>(i)];
+    if (!options_.outer_mixing || !of_convolution) {
+      return x;
+    }
+    const std::int64_t H = options_.num_heads;
+    return x.unflatten(1, {H, inner_ / H})
+        .sum(2, /*keepdim=*/true)
+        .expand({-1, -1, inner_ / H, -1})
+        .flatten(1, 2);
+  };
+  const auto dropout = [&](const at::Tensor& x) {
+    return at::dropout(x, options_.dropout, is_training());
+  };
+  at::Tensor v = q[static_cast<std::size_t>(N)];
+  for (std::int64_t o = 0; o < h_MDK.size(0); ++o) {
+    if (safari) {
+      v = convolve(dropout(v * gate(N - 1 - o, true)), o, h_MDK, skip_MD);
+    } else {
+      v = gate(o, true) * convolve(dropout(v), o, h_MDK, skip_MD);
+    }
+  }
+  return safari ? v * gate(0, false) : v;
+}
+
+at::Tensor HyenaOperatorImpl::convolve(const at::Tensor& v_BDL, std::int64_t o,
+                                       const at::Tensor& h_MDK, const at::Tensor& skip_MD) {
+  const std::int64_t z = options_.num_blocks;
+  at::Tensor v = v_BDL;
+  if (z > 1) {  // blocks become batch rows
+    v = v.unflatten(2, {z, v.size(2) / z}).transpose(1, 2).flatten(0, 1);
+  }
+  v = ops::long_conv(v, h_MDK.select(0, o), row(skip_MD, o));
+  if (z > 1) {
+    v = v.unflatten(0, {v_BDL.size(0), z}).transpose(1, 2).flatten(2, 3);
+  }
+  if (options_.post_order_ffn) {
+    const std::int64_t H = options_.num_heads;
+    const at::Tensor heads = v.unflatten(1, {H, inner_ / H});
+    v = at::einsum("bivl,ij->bjvl", {heads, ord_proj_w_.select(0, o).to(v.scalar_type())})
+            .flatten(1, 2);
+  }
+  return v;
+}
+
+}  // namespace hyena::nn
