@@ -25,8 +25,6 @@ class FileWriter {
   /// Creates or opens `path`; its folder must exist.
   FileWriter(std::filesystem::path path, Open open);
   ~FileWriter();  ///< closes without flushing: call close(), or the tail is lost on purpose
-  FileWriter(FileWriter&& other) noexcept;
-  FileWriter& operator=(FileWriter&&) = delete;
   FileWriter(const FileWriter&) = delete;
   FileWriter& operator=(const FileWriter&) = delete;
 
