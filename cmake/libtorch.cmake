@@ -23,6 +23,12 @@ if(NOT HYENA_TORCH_VERSION MATCHES "^2\\.11\\.")
 endif()
 message(STATUS "LibTorch ${HYENA_TORCH_VERSION} in ${HYENA_TORCH}")
 
+# The wheel carries headers of another fmt without its library. Ours must win wherever both are
+# seen, or every message would miss its symbols at link time.
+find_path(HYENA_FMT fmt/core.h REQUIRED NO_CMAKE_PATH)
+file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/fmt_first")
+file(CREATE_LINK "${HYENA_FMT}/fmt" "${CMAKE_BINARY_DIR}/fmt_first/fmt" SYMBOLIC)
+
 add_library(hyena_c10 SHARED IMPORTED)
 set_target_properties(hyena_c10 PROPERTIES IMPORTED_LOCATION "${HYENA_TORCH}/lib/libc10.so")
 add_library(hyena_torch SHARED IMPORTED)
@@ -31,7 +37,7 @@ add_library(hyena_torch SHARED IMPORTED)
 set_target_properties(hyena_torch PROPERTIES
   IMPORTED_LOCATION "${HYENA_TORCH}/lib/libtorch_cpu.so"
   INTERFACE_INCLUDE_DIRECTORIES
-    "${HYENA_TORCH}/include;${HYENA_TORCH}/include/torch/csrc/api/include"
+    "${CMAKE_BINARY_DIR}/fmt_first;${HYENA_TORCH}/include;${HYENA_TORCH}/include/torch/csrc/api/include"
   INTERFACE_LINK_OPTIONS
     "-Wl,-rpath,${HYENA_TORCH}/lib;-Wl,-rpath-link,${HYENA_TORCH}/../nvidia/cu13/lib"
   INTERFACE_LINK_LIBRARIES "hyena_c10")

@@ -11,7 +11,7 @@ void initialise(torch::nn::Module& model, std::int64_t n_layer) {
   constexpr double kStd = 0.02;
   const double residual_std = kStd / std::sqrt(2.0 * static_cast<double>(n_layer));
   const torch::NoGradGuard no_grad;
-  for (const auto& entry : model.named_modules()) {
+  for (const auto& entry : model.named_modules("", /*include_self=*/false)) {
     const std::string_view name = entry.key();
     if (auto* linear = entry.value()->as<torch::nn::Linear>()) {
       const bool ends_residual = name.ends_with("mixer.out_proj") || name.ends_with("mlp.fc2");
