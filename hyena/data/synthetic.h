@@ -48,7 +48,7 @@ struct SyntheticSet {
   std::int64_t vocab_size = 0;     ///< ids are below it (counting: V + n)
   std::int64_t first_trained = 0;  ///< the training loss sums targets [first_trained, T-1)
   std::int64_t first_scored = 0;   ///< accuracy is over targets [first_scored, T-1)
-  std::vector<std::int32_t> tokens_NT;
+  std::vector<std::int32_t> tokens_NT{};
 };
 
 /// The shape of the set, tokens left empty: what a model needs to know.
@@ -56,17 +56,17 @@ struct SyntheticSet {
 [[nodiscard]] SyntheticSet synthetic_shape(const SyntheticOptions& options);
 
 /// Row number i is a function of (task, n, V, seed, i), the same on every machine. Equal rows are
-/// left out and replaced by later ones, as published. Two to five ns per token.
+/// left out and replaced by later ones, as published. About 5 ns per token.
 /// @throws UserError as above, or if the task has fewer different rows than were asked for.
 [[nodiscard]] SyntheticSet make_synthetic(const SyntheticOptions& options);
 
 /// Linear functions in context (PAPER 8.1): row i holds n prompts x_1, w x_1, .., x_n with w, x_k
 /// standard normal in R^V and the product element by element; the answer is w x_n.
 struct LinearFunctionSet {
-  std::int64_t examples = 0;       ///< N
-  std::int64_t points = 0;         ///< 2n - 1 vectors of a prompt
-  std::vector<float> prompts_NPV;  ///< (N, 2n-1, V)
-  std::vector<float> answers_NV;   ///< (N, V)
+  std::int64_t examples = 0;         ///< N
+  std::int64_t points = 0;           ///< 2n - 1 vectors of a prompt
+  std::vector<float> prompts_NPV{};  ///< (N, 2n-1, V)
+  std::vector<float> answers_NV{};   ///< (N, V)
 };
 
 /// `length` is n and `vocab_size` the dimension V; `task` is not used.
