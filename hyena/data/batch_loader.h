@@ -71,7 +71,7 @@ class EvalWindows {
   EvalWindows(std::shared_ptr<const Corpus> corpus, std::int64_t sequence_length,
               std::int64_t stride);
 
-  [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(windows_.size()); }
+  [[nodiscard]] std::int64_t size() const { return size_; }
   /// Over all windows.
   [[nodiscard]] std::int64_t num_targets() const { return num_targets_; }
   /// Fills rows for windows [first, first + count), (count, L) row-major. Targets that another
@@ -81,16 +81,18 @@ class EvalWindows {
             std::int64_t* targets_BL) const;
 
  private:
-  struct Window {
-    std::int64_t begin;         // first input, index in the corpus
-    std::int64_t length;        // inputs
-    std::int64_t first_scored;  // of its targets
+  struct File {
+    std::int64_t begin;         // first token, index in the corpus
+    std::int64_t targets;       // tokens to score
+    std::int64_t first_window;  // number of its first window
   };
 
   std::shared_ptr<const Corpus> corpus_;
   std::int64_t sequence_length_;
+  std::int64_t stride_;
+  std::int64_t size_ = 0;
   std::int64_t num_targets_ = 0;
-  std::vector<Window> windows_;
+  std::vector<File> files_;
 };
 
 }  // namespace hyena::data

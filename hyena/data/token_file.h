@@ -25,7 +25,7 @@
 
 namespace hyena::data {
 
-/// done of total bytes; called at most about a hundred times per file.
+/// done of total bytes; called every few ten thousand tokens, and at the end.
 using Progress = std::function<void(std::int64_t done, std::int64_t total)>;
 
 enum class EndOfText {

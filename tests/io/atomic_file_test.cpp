@@ -146,6 +146,7 @@ TEST(WriteFileAtomically, NamesTheMissingFolder) {
 
 TEST(WriteFileAtomically, NamesTheFolderItMayNotWriteTo) {
   const TemporaryFolder folder;
+  fs::permissions(folder.path(), fs::perms(0555));
   const testing_support::WithoutRoot nobody;
   const std::string message =
       message_of<RunError>([&] { write_file_atomically(folder / "a", "x"); });
