@@ -35,7 +35,7 @@ std::int64_t permuted(std::int64_t index, std::int64_t size, std::uint64_t key) 
   do {
     std::uint64_t left = value >> half_bits;
     std::uint64_t right = value & mask;
-    for (std::uint64_t round = 0; round < 4; ++round) {
+    for (std::uint64_t round = 0; round < 6; ++round) {
       const std::uint64_t mixed = mix64(key ^ mix64(right + (round << 56U))) & mask;
       left = std::exchange(right, left ^ mixed);
     }

@@ -52,8 +52,9 @@ class BatchLoader {
   std::int64_t samples_ = 0;
 };
 
-/// A bijection of [0, size) chosen by `key`: four Feistel rounds on the next even power of two,
-/// walked until the value falls inside (fewer than four steps on average).
+/// A bijection of [0, size) chosen by `key`: six Feistel rounds on the next even power of two,
+/// walked until the value falls inside (fewer than four steps on average). Four rounds are
+/// visibly not uniform for ten windows; six pass the test.
 [[nodiscard]] std::int64_t permuted(std::int64_t index, std::int64_t size, std::uint64_t key);
 
 /// Windows for scoring: file by file, every token but the first of a file is a target exactly once.

@@ -60,7 +60,9 @@ class WithoutRoot {
   bool was_root_ = ::geteuid() == 0;
 };
 
+/// A fresh file: truncating an old one makes ext4 write it out at once, which costs milliseconds.
 inline void write_text(const std::filesystem::path& path, std::string_view text) {
+  std::filesystem::remove(path);
   std::ofstream(path, std::ios::binary)
       .write(text.data(), static_cast<std::streamsize>(text.size()));
 }
