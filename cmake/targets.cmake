@@ -17,7 +17,9 @@ endfunction()
 # of 13 s. The sources still include what they use; clang-tidy compiles them without it.
 function(hyena_use_torch target)
   target_link_libraries(${target} PUBLIC hyena::torch)
-  target_compile_options(${target} PRIVATE -fpch-preprocess)  # lets ccache see through the header
+  # -fpch-preprocess lets ccache see through the header. -fPIC for programs too: GCC refuses a header
+  # that was precompiled for another code model (-fPIE).
+  target_compile_options(${target} PRIVATE -fpch-preprocess -fPIC)
   if(NOT TARGET hyena_pch)
     file(WRITE "${CMAKE_BINARY_DIR}/pch.cpp" "// Only carries the precompiled header.\n")
     add_library(hyena_pch OBJECT "${CMAKE_BINARY_DIR}/pch.cpp")
