@@ -27,8 +27,8 @@ enum class ChannelLayout : std::uint8_t {
 
 /// The exponential window and what follows it (Poli et al. 2023, eq. 7; PAPER 2.3).
 struct FilterWindow {
-  at::Tensor t_K{};           ///< Normalised time, shape (K). Undefined: no window.
-  at::Tensor deltas_C{};  ///< Signed log-decays per channel, shape (M*D). Undefined: no window.
+  at::Tensor t_K{};         ///< Normalised time, shape (K). Undefined: no window.
+  at::Tensor deltas_C{};    ///< Signed log-decays per channel, shape (M*D). Undefined: no window.
   double shift = 0.0;       ///< Added to the exponential, so that filters need not vanish.
   bool normalized = false;  ///< Divide by the L1 norm over channels at every time.
 };
