@@ -1,0 +1,51 @@
+// How a right-angle transform is factored, and its twiddles.
+//
+// Signals are polynomials modulo x^N - i. A level splits every block, taken modulo x^{Rm} - w^R,
+// into R blocks modulo x^m - w z, z over the R-th roots of unity; after the last level a block is
+// one value, the polynomial at one root of x^N = i. The inverse undoes the levels backwards. All
+// twiddles of a block are powers of its one w: they stay in registers while a pass runs over it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace hyena::kernels::cpu {
+
+template <class T>
+struct FftLevel {
+  int radix = 0;
+  std::int64_t length = 0;        // points of the blocks it splits
+  std::int64_t node_scalars = 0;  // scalars of one block in `twiddles`
+  std::vector<T> twiddles;        // per block: w, w^2 .. w^{R-1}, and exp(i pi / 4) w for radix 8
+  std::vector<T> roots;           // cos and sin of 2 pi k / R, for odd radices
+};
+
+/// Rows are stored in groups of `group` with one row left free after each: rows a power of two
+/// apart would share a few cache sets. `group` divides the block length of every level above it.
+struct RowGeometry {
+  std::int64_t group = 0;
+  [[nodiscard]] constexpr std::int64_t at(std::int64_t n) const { return n + n / group; }
+};
+
+template <class T>
+struct FftTables {
+  std::int64_t size = 0;
+  RowGeometry rows;
+  std::vector<FftLevel<T>>
+      levels;  // the first has radix 8; the last one's blocks are single points
+};
+
+/// The smallest size >= length that the transform supports: 2^a or 3, 5, 7, 9 times 2^a, at least
+/// 32. At most 1.25 times the length (from 4 to 5 times a power of two), from 128 on.
+[[nodiscard]] std::int64_t supported_fft_size(std::int64_t length);
+
+/// Tables of a supported size; the most recent ones are shared.
+template <class T>
+[[nodiscard]] std::shared_ptr<const FftTables<T>> fft_tables(std::int64_t size);
+
+extern template std::shared_ptr<const FftTables<float>> fft_tables<float>(std::int64_t);
+extern template std::shared_ptr<const FftTables<double>> fft_tables<double>(std::int64_t);
+
+}  // namespace hyena::kernels::cpu

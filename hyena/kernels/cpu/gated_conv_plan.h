@@ -1,0 +1,22 @@
+// What a plan knows beyond its public part.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "hyena/kernels/cpu/fft_tables.h"
+#include "hyena/kernels/gated_conv.h"
+
+namespace hyena::kernels {
+
+struct GatedConvPlan::Internals {
+  std::int64_t lanes = 0;  // of the instruction set that made the plan; it must also run it
+  std::int64_t width = 0;  // lanes of a tile
+  std::shared_ptr<const cpu::FftTables<float>> tables_f32;  // one of the two, by type
+  std::shared_ptr<const cpu::FftTables<double>> tables_f64;
+  std::size_t spectrum_bytes = 0;
+  std::size_t forward_workspace_bytes = 0;
+  std::size_t backward_workspace_bytes = 0;
+};
+
+}  // namespace hyena::kernels

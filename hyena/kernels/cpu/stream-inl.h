@@ -1,0 +1,356 @@
+// What happens to the data outside the long convolution, compiled per target: reading factors
+// through their short convolutions, writing results, and the backward of both. Works on blocks of
+// time steps of a tile of channels.
+//
+// Channels-last data of the arithmetic type is read and written in place. Everything else (other
+// strides, bfloat16, the last channels of a tile that is not full, steps before 0) passes through a
+// packed block in L1, so the arithmetic below knows one layout only.
+#if defined(HYENA_KERNELS_CPU_STREAM_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef HYENA_KERNELS_CPU_STREAM_INL_H_
+#undef HYENA_KERNELS_CPU_STREAM_INL_H_
+#else
+#define HYENA_KERNELS_CPU_STREAM_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include "hyena/kernels/array.h"
+#include "hyena/kernels/cpu/arena.h"
+#include "hyena/kernels/cpu/storage.h"
+#include "hyena/kernels/cpu/tuning.h"
+#include "hyena/kernels/gated_conv.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace hyena::kernels::cpu::HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+/// Rows of a tile: step t at data + t * stride.
+template <class T>
+struct Rows {
+  T* data;
+  std::int64_t stride;
+};
+
+/// Channels [first, first + channels) of row `batch`, in `width` lanes.
+struct Tile {
+  std::int64_t batch;
+  std::int64_t first;
+  std::int64_t channels;
+  std::int64_t width;
+};
+
+/// Steps [begin, begin + steps).
+struct Block {
+  std::int64_t begin;
+  std::int64_t steps;
+};
+
+template <class S>
+HWY_INLINE S* tile_begin(S* x, const Strides& strides, const Tile& tile) {
+  return x + tile.batch * strides.batch + tile.first * strides.channel;
+}
+
+template <class T>
+HWY_INLINE bool in_place(DataType type, const Strides& strides, const Tile& tile, Block block) {
+  return type != DataType::kBFloat16 && strides.channel == 1 && tile.channels == tile.width &&
+         block.begin >= 0;
+}
+
+/// The rows of `block`, in place or copied to `packed`.
+template <class T>
+Rows<const T> read_rows(DataType type, const ConstArray& x, const Tile& tile, Block block,
+                        T* packed) {
+  const T* rows = tile_begin(static_cast<const T*>(x.data), x.strides, tile);
+  if (in_place<T>(type, x.strides, tile, block)) {
+    return {rows + block.begin * x.strides.time, x.strides.time};
+  }
+  const Patch patch{block.begin, block.steps, tile.channels, tile.width};
+  if (type == DataType::kBFloat16) {
+    gather(tile_begin(static_cast<const BFloat16*>(x.data), x.strides, tile), x.strides, patch,
+           packed);
+  } else {
+    gather(rows, x.strides, patch, packed);
+  }
+  return {packed, tile.width};
+}
+
+/// Where to compute the rows of `block`: in place or in `packed`; finish with write_rows.
+template <class T>
+Rows<T> rows_to_write(DataType type, const Array& x, const Tile& tile, Block block, T* packed) {
+  if (in_place<T>(type, x.strides, tile, block)) {
+    return {tile_begin(static_cast<T*>(x.data), x.strides, tile) + block.begin * x.strides.time,
+            x.strides.time};
+  }
+  return {packed, tile.width};
+}
+
+template <class T>
+void write_rows(DataType type, const T* packed, const Tile& tile, Block block, const Array& x) {
+  if (in_place<T>(type, x.strides, tile, block)) {
+    return;
+  }
+  const Patch patch{block.begin, block.steps, tile.channels, tile.width};
+  if (type == DataType::kBFloat16) {
+    scatter(packed, patch, x.strides, tile_begin(static_cast<BFloat16*>(x.data), x.strides, tile));
+  } else {
+    scatter(packed, patch, x.strides, tile_begin(static_cast<T*>(x.data), x.strides, tile));
+  }
+}
+
+/// Calls body(lane, t) for the vectors of `steps` rows, the steps of one vector after another.
+template <class T, class Body>
+HWY_INLINE void for_vectors(std::int64_t width, std::int64_t steps, const Body& body) {
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()));
+  for (std::int64_t c = 0; c < width; c += lanes) {
+    for (std::int64_t t = 0; t < steps; ++t) {
+      body(c, t);
+    }
+  }
+}
+
+/// A factor as one tile sees it.
+template <class T>
+class FactorStream {
+  using Tag = hn::ScalableTag<T>;
+  using V = hn::Vec<Tag>;
+
+ public:
+  FactorStream(const GatedConvShape& shape, std::int64_t width, const Factor* factor, Arena& arena)
+      : factor_(factor), type_(shape.type), width_(width), halo_(factor_taps(shape, factor) - 1) {
+    const std::int64_t taps = halo_ + 1;
+    packed_ = arena.take<T>((kBlockSteps + halo_) * width);
+    q_ = arena.take<T>(kBlockSteps * width);
+    weight_ = arena.take<T>(taps * width);
+    bias_ = arena.take<T>(width);
+  }
+
+  [[nodiscard]] bool present() const { return factor_->x.data != nullptr; }
+  [[nodiscard]] bool filtered() const { return present() && factor_->weight_DT != nullptr; }
+  [[nodiscard]] std::int64_t halo() const { return filtered() ? halo_ : 0; }
+  /// Tap of lag r for the tile's channels.
+  [[nodiscard]] const T* weight(std::int64_t r) const { return weight_ + r * width_; }
+
+  void open(const Tile& tile) {
+    tile_ = tile;
+    if (!filtered()) {
+      return;
+    }
+    const std::int64_t taps = halo_ + 1;
+    const T* weight_DT = static_cast<const T*>(factor_->weight_DT);
+    const T* bias_D = static_cast<const T*>(factor_->bias_D);
+    for (std::int64_t c = 0; c < width_; ++c) {
+      const bool real = c < tile.channels;
+      for (std::int64_t r = 0; r < taps; ++r) {
+        weight_[r * width_ + c] = real ? weight_DT[(tile.first + c) * taps + halo_ - r] : T{0};
+      }
+      bias_[c] = real && bias_D != nullptr ? bias_D[tile.first + c] : T{0};
+    }
+  }
+
+  /// Reads x from `halo()` steps before the block.
+  void read(Block block) {
+    x_ = read_rows(type_, factor_->x, tile_, {block.begin - halo(), block.steps + halo()}, packed_);
+  }
+  /// What read() left: its first row is halo() steps before the block.
+  [[nodiscard]] Rows<const T> x() const { return x_; }
+
+  /// q of the block that was read.
+  Rows<const T> values(Block block) {
+    if (!filtered()) {
+      return x_;
+    }
+    halo_ == 2 ? filter3(block) : filter_any(block);
+    return {q_, width_};
+  }
+
+ private:
+  static std::int64_t factor_taps(const GatedConvShape& shape, const Factor* factor) {
+    return factor->weight_DT == nullptr || shape.taps == 0 ? 1 : shape.taps;
+  }
+
+  void filter3(Block block) {
+    const Tag tag;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(tag));
+    for (std::int64_t c = 0; c < width_; c += lanes) {
+      const V w0 = hn::LoadU(tag, weight(0) + c);
+      const V w1 = hn::LoadU(tag, weight(1) + c);
+      const V w2 = hn::LoadU(tag, weight(2) + c);
+      const V bias = hn::LoadU(tag, bias_ + c);
+      V two_ago = hn::LoadU(tag, x_.data + c);
+      V one_ago = hn::LoadU(tag, x_.data + x_.stride + c);
+      for (std::int64_t t = 0; t < block.steps; ++t) {
+        const V now = hn::LoadU(tag, x_.data + (t + 2) * x_.stride + c);
+        const V older = hn::MulAdd(w1, one_ago, hn::MulAdd(w2, two_ago, bias));
+        hn::StoreU(hn::MulAdd(w0, now, older), tag, q_ + t * width_ + c);
+        two_ago = one_ago;
+        one_ago = now;
+      }
+    }
+  }
+
+  void filter_any(Block block) {
+    const Tag tag;
+    for_vectors<T>(width_, block.steps, [&](std::int64_t c, std::int64_t t) HWY_ATTR {
+      V q = hn::LoadU(tag, bias_ + c);
+      for (std::int64_t r = 0; r <= halo_; ++r) {
+        q = hn::MulAdd(hn::LoadU(tag, weight(r) + c),
+                       hn::LoadU(tag, x_.data + (t + halo_ - r) * x_.stride + c), q);
+      }
+      hn::StoreU(q, tag, q_ + t * width_ + c);
+    });
+  }
+
+  const Factor* factor_;
+  DataType type_;
+  std::int64_t width_;
+  std::int64_t halo_;
+  Tile tile_{};
+  Rows<const T> x_{};
+  T* packed_;
+  T* q_;
+  T* weight_;
+  T* bias_;
+};
+
+/// The gradient of a factor, block after block: dx, and sums for dweight and dbias in float64.
+template <class T>
+class FactorGradientStream {
+  using Tag = hn::ScalableTag<T>;
+  using V = hn::Vec<Tag>;
+
+ public:
+  FactorGradientStream(const GatedConvShape& shape, std::int64_t width, const FactorStream<T>& of,
+                       const FactorGradient* gradient, Arena& arena)
+      : of_(of), gradient_(gradient), type_(shape.type), width_(width), taps_(shape.taps) {
+    const std::int64_t halo = taps_ > 0 ? taps_ - 1 : 0;
+    const std::int64_t most = halo > kBlockSteps ? halo : kBlockSteps;
+    dq_ = arena.take<T>((halo + most) * width);
+    packed_ = arena.take<T>(most * width);
+    sums_ = arena.take<double>((taps_ + 1) * width);
+  }
+
+  /// Before the first row of a tile.
+  void open_sums(const Tile& tile) {
+    tile_ = tile;
+    for (std::int64_t i = 0; i < (taps_ + 1) * width_; ++i) {
+      sums_[i] = 0;
+    }
+  }
+  /// Before the first block of a row.
+  void open(const Tile& tile) {
+    tile_ = tile;
+    for (std::int64_t i = 0; i < of_.halo() * width_; ++i) {
+      dq_[i] = 0;
+    }
+  }
+
+  /// Where to put dq of the block; finish with write().
+  Rows<T> dq(Block block) {
+    return of_.filtered() ? Rows<T>{dq_ + of_.halo() * width_, width_}
+                          : rows_to_write(type_, gradient_->dx, tile_, block, packed_);
+  }
+
+  void write(Block block) {
+    if (!of_.filtered()) {
+      return write_rows(type_, packed_, tile_, block, gradient_->dx);
+    }
+    add_to_sums(block);
+    transposed_filter({block.begin - of_.halo(), block.steps});
+    for (std::int64_t i = 0; i < of_.halo() * width_; ++i) {
+      dq_[i] = dq_[block.steps * width_ + i];
+    }
+  }
+
+  /// After the last block of a row of L steps: the last halo() steps of dx.
+  void close(std::int64_t L) {
+    const std::int64_t halo = of_.halo();
+    for (std::int64_t i = 0; i < halo * width_; ++i) {
+      dq_[halo * width_ + i] = 0;
+    }
+    transposed_filter({L - halo, halo});
+  }
+
+  /// After the last row of a tile.
+  void close_sums() {
+    if (!of_.filtered()) {
+      return;
+    }
+    T* dweight_DT = static_cast<T*>(gradient_->dweight_DT);
+    T* dbias_D = static_cast<T*>(gradient_->dbias_D);
+    for (std::int64_t c = 0; c < tile_.channels; ++c) {
+      for (std::int64_t r = 0; dweight_DT != nullptr && r < taps_; ++r) {
+        dweight_DT[(tile_.first + c) * taps_ + taps_ - 1 - r] =
+            static_cast<T>(sums_[r * width_ + c]);
+      }
+      if (dbias_D != nullptr) {
+        dbias_D[tile_.first + c] = static_cast<T>(sums_[taps_ * width_ + c]);
+      }
+    }
+  }
+
+ private:
+  /// dx[t] = sum_r weight_r dq[t + r] for the steps whose dq is complete.
+  void transposed_filter(Block block) {
+    const Tag tag;
+    const Rows<T> dx = rows_to_write(type_, gradient_->dx, tile_, block, packed_);
+    for_vectors<T>(width_, block.steps, [&](std::int64_t c, std::int64_t t) HWY_ATTR {
+      V sum = hn::Mul(hn::LoadU(tag, of_.weight(0) + c), hn::LoadU(tag, dq_ + t * width_ + c));
+      for (std::int64_t r = 1; r < taps_; ++r) {
+        sum = hn::MulAdd(hn::LoadU(tag, of_.weight(r) + c),
+                         hn::LoadU(tag, dq_ + (t + r) * width_ + c), sum);
+      }
+      hn::StoreU(sum, tag, dx.data + t * dx.stride + c);
+    });
+    write_rows(type_, packed_, tile_, block, gradient_->dx);
+  }
+
+  /// A block is summed in T, blocks in float64: the error does not grow with the length.
+  void add_to_sums(Block block) {
+    const Tag tag;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(tag));
+    const Rows<const T> x = of_.x();
+    const T* dq = dq_ + of_.halo() * width_;
+    for (std::int64_t c = 0; c < width_; c += lanes) {
+      for (std::int64_t r = 0; r < taps_; ++r) {
+        V sum = hn::Zero(tag);
+        for (std::int64_t t = 0; t < block.steps; ++t) {
+          sum = hn::MulAdd(hn::LoadU(tag, dq + t * width_ + c),
+                           hn::LoadU(tag, x.data + (t + of_.halo() - r) * x.stride + c), sum);
+        }
+        add(sum, sums_ + r * width_ + c);
+      }
+      V sum = hn::Zero(tag);
+      for (std::int64_t t = 0; t < block.steps; ++t) {
+        sum = hn::Add(hn::LoadU(tag, dq + t * width_ + c), sum);
+      }
+      add(sum, sums_ + taps_ * width_ + c);
+    }
+  }
+
+  static HWY_INLINE void add(V block_sum, double* sums) {
+    const Tag tag;
+    HWY_ALIGN T values[HWY_MAX_BYTES / sizeof(T)];
+    hn::Store(block_sum, tag, values);
+    for (std::size_t i = 0; i < hn::Lanes(tag); ++i) {
+      sums[i] += static_cast<double>(values[i]);
+    }
+  }
+
+  const FactorStream<T>& of_;
+  const FactorGradient* gradient_;
+  DataType type_;
+  std::int64_t width_;
+  std::int64_t taps_;
+  Tile tile_{};
+  T* dq_;
+  T* packed_;
+  double* sums_;
+};
+
+}  // namespace
+}  // namespace hyena::kernels::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // HYENA_KERNELS_CPU_STREAM_INL_H_

@@ -1,0 +1,121 @@
+// gated_conv on every instruction set, against the float64 oracle: lengths, layouts, storage,
+// combinations of factors, memory.
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "tests/kernels/gated_conv_case.h"
+#include "tests/kernels/instruction_sets.h"
+
+namespace hyena::kernels {
+namespace {
+
+using Param = std::tuple<std::int64_t, std::int64_t>;  // target, L
+
+class GatedConv : public testing::TestWithParam<Param> {
+ protected:
+  void SetUp() override {
+    if (!runs_here(std::get<0>(GetParam()))) {
+      GTEST_SKIP() << "not on this CPU";
+    }
+  }
+  template <class S, class T>
+  void check(const GatedCase& c) {
+    const OnlyTarget only(std::get<0>(GetParam()));
+    GatedProblem<S, T> problem(c);
+    problem.run();
+    problem.check();
+  }
+  std::int64_t L_ = std::get<1>(GetParam());
+};
+
+std::string name(const testing::TestParamInfo<Param>& tested) {
+  return std::string(hwy::TargetName(std::get<0>(tested.param))) + "_L" +
+         std::to_string(std::get<1>(tested.param));
+}
+
+// Straddle the vector widths, the block of time steps, each factor of the transform and its sizes.
+INSTANTIATE_TEST_SUITE_P(EveryTarget, GatedConv,
+                         testing::Combine(testing::ValuesIn(compiled_targets()),
+                                          testing::Values(1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31,
+                                                          32, 33, 64, 65, 96, 97, 127, 160, 224,
+                                                          255, 256, 257, 288, 512, 1000, 1009)),
+                         name);
+
+TEST_P(GatedConv, MixerOfOrderTwoInFloat32) {
+  for (const std::int64_t D : {1, 5, 33}) {
+    check<float, float>({.B = 2, .D = D, .L = L_, .K = L_});
+  }
+}
+
+TEST_P(GatedConv, MixerOfOrderTwoInFloat64) {
+  check<double, double>({.B = 2, .D = 9, .L = L_, .K = L_});
+}
+
+TEST_P(GatedConv, MixerOfOrderTwoInBFloat16) {
+  check<Bf16, float>({.B = 2, .D = 17, .L = L_, .K = L_});
+}
+
+TEST_P(GatedConv, ShortFiltersAndOtherTaps) {
+  for (const std::int64_t T : {1, 2, 4, 40}) {
+    check<float, float>({.B = 1, .D = 4, .L = L_, .K = (L_ + 1) / 2, .T = T});
+  }
+}
+
+TEST_P(GatedConv, EveryCombinationOfFactors) {
+  for (const int bits : {0, 1, 2, 3, 4, 5, 6, 7}) {
+    check<float, float>({.B = 2,
+                         .D = 3,
+                         .L = L_,
+                         .K = L_,
+                         .post = (bits & 1) != 0,
+                         .pre = (bits & 2) != 0,
+                         .short_filters = (bits & 4) != 0});
+  }
+}
+
+TEST_P(GatedConv, BothDirections) {
+  check<float, float>({.B = 2, .D = 3, .L = L_, .K = L_, .reverse = true});
+  check<float, float>({.B = 1, .D = 3, .L = L_, .K = (L_ + 1) / 2, .skip = false, .reverse = true});
+}
+
+TEST_P(GatedConv, EveryLayout) {
+  for (const Layout layout : {Layout::kChannelsLast, Layout::kContiguous, Layout::kGaps}) {
+    check<float, float>({.B = 2, .D = 18, .L = L_, .K = L_, .layout = layout});
+    check<Bf16, float>({.B = 1, .D = 18, .L = L_, .K = L_, .layout = layout});
+  }
+}
+
+TEST_P(GatedConv, NoBatch) {
+  check<float, float>({.B = 0, .D = 3, .L = L_, .K = L_});
+}
+
+TEST(GatedConvShapes, EmptyLengthOrChannels) {
+  for (const GatedCase& c : {GatedCase{.L = 0, .K = 0}, GatedCase{.D = 0}}) {
+    GatedProblem<float, float> problem(c);
+    problem.run();
+    problem.check();
+  }
+}
+
+TEST(GatedConvShapes, TheCutIntoItemsChangesNoBit) {
+  const GatedCase c{.B = 3, .D = 300, .L = 130, .K = 130};
+  GatedProblem<float, float> whole(c);
+  GatedProblem<float, float> one_by_one(c);
+  whole.run();
+  one_by_one.run(1);
+  const auto same = [](auto& a, auto& b) {
+    return std::memcmp(a.data(), b.data(), a.size() * sizeof a[0]) == 0;
+  };
+  EXPECT_TRUE(same(whole.y(), one_by_one.y()));
+  EXPECT_TRUE(same(whole.dp(), one_by_one.dp()));
+  EXPECT_TRUE(same(whole.dh(), one_by_one.dh()));
+  EXPECT_TRUE(same(whole.dweight(), one_by_one.dweight()));
+}
+
+}  // namespace
+}  // namespace hyena::kernels
