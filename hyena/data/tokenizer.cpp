@@ -72,7 +72,7 @@ std::size_t unfinished_tail(std::string_view text) {
       std::string completed(tail);
       while (completed.size() < 4) {
         completed += filler;
-        if (static_cast<unsigned char>(tail[0]) >= 0xC2 && is_utf8(completed)) {
+        if (is_utf8(completed)) {
           return size;
         }
       }
