@@ -19,8 +19,13 @@ using hyena::testing_support::MixerErrors;
 CudaMixerShape shape(std::int64_t batch, std::int64_t channels, std::int64_t length,
                      std::int64_t filter_length = 0, std::int64_t stride = 0, int taps = 3,
                      CudaElement type = CudaElement::kBFloat16) {
-  return {batch, channels, length, filter_length != 0 ? filter_length : length,
-          stride != 0 ? stride : length, taps, type};
+  return {batch,
+          channels,
+          length,
+          filter_length != 0 ? filter_length : length,
+          stride != 0 ? stride : length,
+          taps,
+          type};
 }
 
 class HyenaMixerCuda : public testing::TestWithParam<CudaMixerShape> {
@@ -44,12 +49,14 @@ void expect_promised(const MixerCase& c, const MixerErrors& e) {
   EXPECT_LE(e.dweight, few * 1.5e-3);
   EXPECT_LE(e.dbias, few * 2.5e-3);
   EXPECT_LE(e.dskip, few * 1.5e-3);
-  std::printf("  B %lld D %lld L %lld K %lld stride %lld taps %d %s: y %.2e dp %.2e (row %.2e) dh %.2e dw %.2e "
-              "db %.2e dskip %.2e\n",
-              static_cast<long long>(c.s.batch), static_cast<long long>(c.s.channels),
-              static_cast<long long>(c.s.length), static_cast<long long>(c.s.filter_length),
-              static_cast<long long>(c.s.row_stride), c.s.taps, bf16 ? "bf16" : "fp16", e.y, e.dp,
-              e.dp_row, e.dh, e.dweight, e.dbias, e.dskip);
+  std::printf(
+      "  B %lld D %lld L %lld K %lld stride %lld taps %d %s: y %.2e dp %.2e (row %.2e) dh %.2e dw "
+      "%.2e "
+      "db %.2e dskip %.2e\n",
+      static_cast<long long>(c.s.batch), static_cast<long long>(c.s.channels),
+      static_cast<long long>(c.s.length), static_cast<long long>(c.s.filter_length),
+      static_cast<long long>(c.s.row_stride), c.s.taps, bf16 ? "bf16" : "fp16", e.y, e.dp, e.dp_row,
+      e.dh, e.dweight, e.dbias, e.dskip);
 }
 
 TEST_P(HyenaMixerCuda, IsTheOracle) {
@@ -57,26 +64,28 @@ TEST_P(HyenaMixerCuda, IsTheOracle) {
   c.run();
   std::vector<std::int64_t> channels;
   for (std::int64_t d = 0; d < c.s.channels && d < 8; ++d)
-    channels.push_back(d * (c.s.channels - 1) / std::max<std::int64_t>(1, std::min<std::int64_t>(c.s.channels, 8) - 1));
+    channels.push_back(d * (c.s.channels - 1) /
+                       std::max<std::int64_t>(1, std::min<std::int64_t>(c.s.channels, 8) - 1));
   const MixerErrors e = c.compare(channels);
   expect_promised(c, e);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Whole, HyenaMixerCuda,
-    testing::Values(shape(9, 5, 1024), shape(5, 5, 2048), shape(3, 6, 4096), shape(2, 7, 8192),
-                    shape(1, 1, 8192), shape(16, 140, 1024), shape(3, 3, 8192, 100),
-                    shape(2, 3, 2048, 1), shape(4, 3, 4096, 0, 4104),
-                    shape(3, 4, 8192, 0, 0, 1), shape(3, 4, 4096, 0, 0, 2),
-                    shape(3, 4, 8192, 0, 0, 3, CudaElement::kFloat16),
-                    shape(9, 4, 1024, 0, 0, 3, CudaElement::kFloat16)));
-INSTANTIATE_TEST_SUITE_P(
-    Ragged, HyenaMixerCuda,
-    testing::Values(shape(2, 3, 1, 0, 2), shape(3, 3, 2), shape(3, 3, 3, 0, 8), shape(9, 3, 31, 0, 32),
-                    shape(5, 3, 255, 200, 256), shape(9, 3, 1000), shape(3, 3, 1026),
-                    shape(5, 3, 1026, 0, 1032), shape(3, 3, 2047, 0, 2048), shape(2, 3, 4099, 0, 4100),
-                    shape(2, 3, 8190), shape(2, 3, 8191, 8000, 8192), shape(3, 3, 6000, 0, 6000),
-                    shape(2, 3, 4098, 0, 4098, 3, CudaElement::kFloat16)));
+INSTANTIATE_TEST_SUITE_P(Whole, HyenaMixerCuda,
+                         testing::Values(shape(9, 5, 1024), shape(5, 5, 2048), shape(3, 6, 4096),
+                                         shape(2, 7, 8192), shape(1, 1, 8192), shape(16, 140, 1024),
+                                         shape(3, 3, 8192, 100), shape(2, 3, 2048, 1),
+                                         shape(4, 3, 4096, 0, 4104), shape(3, 4, 8192, 0, 0, 1),
+                                         shape(3, 4, 4096, 0, 0, 2),
+                                         shape(3, 4, 8192, 0, 0, 3, CudaElement::kFloat16),
+                                         shape(9, 4, 1024, 0, 0, 3, CudaElement::kFloat16)));
+INSTANTIATE_TEST_SUITE_P(Ragged, HyenaMixerCuda,
+                         testing::Values(shape(2, 3, 1, 0, 2), shape(3, 3, 2), shape(3, 3, 3, 0, 8),
+                                         shape(9, 3, 31, 0, 32), shape(5, 3, 255, 200, 256),
+                                         shape(9, 3, 1000), shape(3, 3, 1026),
+                                         shape(5, 3, 1026, 0, 1032), shape(3, 3, 2047, 0, 2048),
+                                         shape(2, 3, 4099, 0, 4100), shape(2, 3, 8190),
+                                         shape(2, 3, 8191, 8000, 8192), shape(3, 3, 6000, 0, 6000),
+                                         shape(2, 3, 4098, 0, 4098, 3, CudaElement::kFloat16)));
 
 TEST_F(HyenaMixerCuda, EqualInputsGiveEqualBits) {
   for (const std::int64_t length : {1024, 8192}) {
@@ -104,16 +113,18 @@ TEST_F(HyenaMixerCuda, ARowDoesNotSeeItsNeighbours) {
     for (std::size_t b = 1; b < 11; ++b)
       for (std::size_t i = 0; i < width; ++i) {
         const double size = std::ldexp(1.0, static_cast<int>(b) * 7 - 40);
-        c.p[b * width + i] = b == 7 ? c.p[i]
-                                    : hyena::testing_support::to_bits(
-                                          size * hyena::testing_support::from_bits(c.p[b * width + i], c.s.type),
-                                          c.s.type);
+        c.p[b * width + i] =
+            b == 7 ? c.p[i]
+                   : hyena::testing_support::to_bits(
+                         size * hyena::testing_support::from_bits(c.p[b * width + i], c.s.type),
+                         c.s.type);
       }
     const std::size_t out = width / 3;
     std::copy(c.dy.begin(), c.dy.begin() + static_cast<std::ptrdiff_t>(out),
               c.dy.begin() + static_cast<std::ptrdiff_t>(7 * out));
     c.run();
-    for (std::size_t i = 0; i < out; ++i) ASSERT_EQ(c.y[i], c.y[7 * out + i]) << length << " " << i;
+    for (std::size_t i = 0; i < out; ++i)
+      ASSERT_EQ(c.y[i], c.y[7 * out + i]) << length << " " << i;
     for (std::size_t i = 0; i < width; ++i)
       ASSERT_EQ(c.dp[i], c.dp[7 * width + i]) << length << " " << i;
   }
@@ -134,9 +145,12 @@ TEST_F(HyenaMixerCuda, ZeroRowsGiveZero) {
   MixerCase c(shape(3, 3, 2048), 9, 0.0);
   std::fill(c.bias.begin(), c.bias.end(), 0.F);
   c.run();
-  for (const auto v : c.y) ASSERT_EQ(v & 0x7fff, 0);
-  for (const auto v : c.dp) ASSERT_EQ(v & 0x7fff, 0);
-  for (const auto v : c.dh) ASSERT_EQ(v, 0.F);
+  for (const auto v : c.y)
+    ASSERT_EQ(v & 0x7fff, 0);
+  for (const auto v : c.dp)
+    ASSERT_EQ(v & 0x7fff, 0);
+  for (const auto v : c.dh)
+    ASSERT_EQ(v, 0.F);
 }
 
 TEST_F(HyenaMixerCuda, RefusesWhatItCannotDo) {
@@ -146,8 +160,9 @@ TEST_F(HyenaMixerCuda, RefusesWhatItCannotDo) {
   EXPECT_FALSE(hyena_mixer_cuda_supports(shape(1, 1, 8, 8, 8, 4), 0)) << "four taps";
   EXPECT_FALSE(hyena_mixer_cuda_supports(shape(0, 1, 8), 0)) << "no rows";
   EXPECT_FALSE(hyena_mixer_cuda_supports(shape(1, 1, 8), 99)) << "no such device";
-  EXPECT_THROW(static_cast<void>(hyena::kernels::hyena_mixer_cuda_spectrum_bytes(shape(1, 1, 8, 8, 8, 4))),
-               hyena::UserError);
+  EXPECT_THROW(
+      static_cast<void>(hyena::kernels::hyena_mixer_cuda_spectrum_bytes(shape(1, 1, 8, 8, 8, 4))),
+      hyena::UserError);
 }
 
 }  // namespace

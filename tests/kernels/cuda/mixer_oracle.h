@@ -21,14 +21,15 @@ inline void transform(Spectrum& x) {
   const std::size_t n = x.size();
   for (std::size_t i = 1, j = 0; i < n; ++i) {
     std::size_t bit = n >> 1;
-    for (; (j & bit) != 0; bit >>= 1) j ^= bit;
+    for (; (j & bit) != 0; bit >>= 1)
+      j ^= bit;
     j ^= bit;
     if (i < j) std::swap(x[i], x[j]);
   }
   Spectrum root(n / 2 + 1);
   for (std::size_t i = 0; i < n / 2; ++i) {
-    root[i] = std::polar(1.0, -2.0 * std::numbers::pi * static_cast<double>(i) /
-                                  static_cast<double>(n));
+    root[i] =
+        std::polar(1.0, -2.0 * std::numbers::pi * static_cast<double>(i) / static_cast<double>(n));
   }
   for (std::size_t length = 2; length <= n; length *= 2) {
     for (std::size_t i = 0; i < n; i += length) {
@@ -49,10 +50,12 @@ inline Spectrum padded_spectrum(const Signal& x, std::size_t points) {
 }
 /// First `length` real parts of the inverse.
 inline Signal inverse(Spectrum s, std::size_t length) {
-  for (auto& v : s) v = std::conj(v);
+  for (auto& v : s)
+    v = std::conj(v);
   transform(s);
   Signal x(length);
-  for (std::size_t i = 0; i < length; ++i) x[i] = s[i].real() / static_cast<double>(s.size());
+  for (std::size_t i = 0; i < length; ++i)
+    x[i] = s[i].real() / static_cast<double>(s.size());
   return x;
 }
 
@@ -75,7 +78,8 @@ class MixerOracle {
  public:
   MixerOracle(MixerChannel channel, std::size_t length)
       : c_(std::move(channel)), length_(length), points_(1) {
-    while (points_ < 2 * length) points_ *= 2;
+    while (points_ < 2 * length)
+      points_ *= 2;
     h_spectrum_ = padded_spectrum(c_.h, points_);
     sum_.resize(points_);
     gradients_.weight.assign(3, Signal(c_.weight[0].size()));
@@ -86,14 +90,16 @@ class MixerOracle {
   Signal forward(const std::vector<Signal>& p) {
     prepare(p);
     Signal y(length_);
-    for (std::size_t n = 0; n < length_; ++n) y[n] = q_[0][n] * conv_[n];
+    for (std::size_t n = 0; n < length_; ++n)
+      y[n] = q_[0][n] * conv_[n];
     return y;
   }
 
   /// dp of one batch row; accumulates the parameters' gradients. Call after forward(p).
   std::vector<Signal> backward(const std::vector<Signal>& p, const Signal& dy) {
     Signal g(length_);
-    for (std::size_t n = 0; n < length_; ++n) g[n] = dy[n] * q_[0][n];
+    for (std::size_t n = 0; n < length_; ++n)
+      g[n] = dy[n] * q_[0][n];
     const Spectrum g_spectrum = padded_spectrum(g, points_);
     Spectrum product(points_);
     for (std::size_t k = 0; k < points_; ++k) {
@@ -140,12 +146,15 @@ class MixerOracle {
       }
     }
     z_.resize(length_);
-    for (std::size_t n = 0; n < length_; ++n) z_[n] = q_[1][n] * q_[2][n];
+    for (std::size_t n = 0; n < length_; ++n)
+      z_[n] = q_[1][n] * q_[2][n];
     z_spectrum_ = padded_spectrum(z_, points_);
     Spectrum product(points_);
-    for (std::size_t k = 0; k < points_; ++k) product[k] = z_spectrum_[k] * h_spectrum_[k];
+    for (std::size_t k = 0; k < points_; ++k)
+      product[k] = z_spectrum_[k] * h_spectrum_[k];
     conv_ = inverse(std::move(product), length_);
-    for (std::size_t n = 0; n < length_; ++n) conv_[n] += c_.skip * z_[n];
+    for (std::size_t n = 0; n < length_; ++n)
+      conv_[n] += c_.skip * z_[n];
   }
 
   MixerChannel c_;

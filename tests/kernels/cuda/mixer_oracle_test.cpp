@@ -16,13 +16,15 @@ using hyena::oracle::Signal;
 Signal noise(std::mt19937& random, std::size_t n) {
   std::normal_distribution<double> normal;
   Signal x(n);
-  for (auto& v : x) v = normal(random);
+  for (auto& v : x)
+    v = normal(random);
   return x;
 }
 
 MixerChannel channel(std::mt19937& random, std::size_t taps, std::size_t filter_length) {
   MixerChannel c;
-  for (int i = 0; i < 3; ++i) c.weight.push_back(noise(random, taps));
+  for (int i = 0; i < 3; ++i)
+    c.weight.push_back(noise(random, taps));
   c.bias = noise(random, 3);
   c.h = noise(random, filter_length);
   c.skip = noise(random, 1)[0];
@@ -33,7 +35,8 @@ TEST(MixerOracle, ForwardIsTheTripleLoop) {
   std::mt19937 random(1);
   for (const std::size_t length : {1UL, 2UL, 7UL, 64UL, 101UL}) {
     const MixerChannel c = channel(random, 3, (length + 1) / 2);
-    const std::vector<Signal> p{noise(random, length), noise(random, length), noise(random, length)};
+    const std::vector<Signal> p{noise(random, length), noise(random, length),
+                                noise(random, length)};
     const Signal y = MixerOracle(c, length).forward(p);
     std::vector<Signal> q(3, Signal(length));
     for (std::size_t i = 0; i < 3; ++i)
@@ -43,7 +46,8 @@ TEST(MixerOracle, ForwardIsTheTripleLoop) {
         if (n >= 2) q[i][n] += c.weight[i][0] * p[i][n - 2];
       }
     Signal z(length);
-    for (std::size_t n = 0; n < length; ++n) z[n] = q[1][n] * q[2][n];
+    for (std::size_t n = 0; n < length; ++n)
+      z[n] = q[1][n] * q[2][n];
     Signal h = c.h;
     h.resize(length);
     const auto conv = hyena::oracle::long_conv(h, z);
@@ -65,7 +69,8 @@ TEST(MixerOracle, GradientsAreCentralDifferences) {
   auto loss = [&] {
     const Signal y = MixerOracle(c, length).forward(p);
     double sum = 0.0;
-    for (std::size_t n = 0; n < length; ++n) sum += y[n] * dy[n];
+    for (std::size_t n = 0; n < length; ++n)
+      sum += y[n] * dy[n];
     return sum;
   };
   auto expect = [&](double& x, double gradient, const char* what) {
@@ -78,11 +83,14 @@ TEST(MixerOracle, GradientsAreCentralDifferences) {
     EXPECT_NEAR((up - down) / 2e-5, gradient, 1e-6 * (1.0 + std::abs(gradient))) << what;
   };
   for (std::size_t i = 0; i < 3; ++i) {
-    for (std::size_t n = 0; n < length; ++n) expect(p[i][n], dp[i][n], "dp");
-    for (std::size_t k = 0; k < 3; ++k) expect(c.weight[i][k], gradients.weight[i][k], "dweight");
+    for (std::size_t n = 0; n < length; ++n)
+      expect(p[i][n], dp[i][n], "dp");
+    for (std::size_t k = 0; k < 3; ++k)
+      expect(c.weight[i][k], gradients.weight[i][k], "dweight");
     expect(c.bias[i], gradients.bias[i], "dbias");
   }
-  for (std::size_t j = 0; j < c.h.size(); ++j) expect(c.h[j], gradients.h[j], "dh");
+  for (std::size_t j = 0; j < c.h.size(); ++j)
+    expect(c.h[j], gradients.h[j], "dh");
   expect(c.skip, gradients.skip, "dskip");
 }
 

@@ -1,0 +1,198 @@
+// Last phase of the backward: from c and du to the gradients of the short convolutions' inputs.
+//
+//   dq_x0 = dy c,  dq_x1 = du q_v,  dq_v = du q_x1
+//   dp[m] = w2 dq[m] + w1 dq[m+1] + w0 dq[m+2]                 (transposed short convolution)
+//
+// Right neighbours come from the next lane; the last two of a warp's 32 times lack theirs: the warp
+// leaves partial sums and its own first two dq in the seam buffer, which is finished after a
+// barrier of the half-block.
+#pragma once
+
+#include <cstdint>
+
+#include "hyena/kernels/cuda/column.cuh"
+#include "hyena/kernels/cuda/ptx.cuh"
+#include "hyena/kernels/cuda/row_scale.cuh"
+#include "hyena/kernels/cuda/tile.cuh"
+
+namespace hyena::kernels::cuda {
+
+constexpr int kSeamHalf = 3 * 8 * kTileRows * 8;  // float2 of [part][warp][row]
+constexpr int kSeamBytes = 2 * kSeamHalf;         // partial sums, then the first two dq
+
+__device__ __forceinline__ uint32_t seam(uint32_t buffer, int part, int warp, int row) {
+  return buffer + ((part * 8 + warp) * kTileRows + row) * 8;
+}
+
+/// Where a tile's gradients go.
+template <class T, bool kFull, bool kRagged>
+struct GradientTile {
+  Tensor<T> dp;
+  int b0, n0, log_n1;
+  bool wide;
+
+  __device__ __forceinline__ int batch(int row) const { return b0 + (row >> log_n1); }
+  __device__ __forceinline__ int time(int row) const {
+    return n0 + (row & ((1 << log_n1) - 1)) * 256;
+  }
+  /// Eight adjacent elements.
+  __device__ __forceinline__ void store8(int channel, int row, int offset, uint4 v) const {
+    if (!kFull && batch(row) >= dp.batch) return;
+    const int n = time(row) + offset;
+    T* to = dp.row(batch(row), channel) + n;
+    if (kRagged) {
+      store4(to, v.x, v.y, dp.length - n, false);
+      store4(to + 4, v.z, v.w, dp.length - n - 4, false);
+    } else {
+      *reinterpret_cast<uint4*>(to) = v;
+    }
+  }
+  __device__ __forceinline__ void store2(int channel, int row, int offset, uint32_t v) const {
+    if (!kFull && batch(row) >= dp.batch) return;
+    const int n = time(row) + offset;
+    T* to = dp.row(batch(row), channel) + n;
+    if (kRagged) {
+      store4(to, v, 0U, min(dp.length - n, 2), false);
+    } else {
+      *reinterpret_cast<uint32_t*>(to) = v;
+    }
+  }
+};
+
+/// dp of 2 x 4 values of dq (times 16 q + 4 t + j of this warp's 32), row `row`.
+template <class T, bool kFull, bool kRagged>
+__device__ __forceinline__ void transposed_fir(const GradientTile<T, kFull, kRagged>& out,
+                                               const float (&dq)[2][4], const Fir& w, int part,
+                                               int channel, int row, uint32_t seams, int warp,
+                                               int lane) {
+  const int t = lane & 3;
+  float next[2][2];
+  const int source = (lane & 28) | ((t + 1) & 3);
+#pragma unroll
+  for (int j = 0; j < 2; ++j) {
+    next[0][j] = __shfl_sync(~0U, t != 0 ? dq[0][j] : dq[1][j], source);
+    next[1][j] = __shfl_sync(~0U, dq[1][j], source);
+    if (t == 3) next[1][j] = 0.F;
+  }
+  uint32_t words[2][2];
+#pragma unroll
+  for (int q = 0; q < 2; ++q) {
+    const float e[6] = {dq[q][0], dq[q][1], dq[q][2], dq[q][3], next[q][0], next[q][1]};
+    float y[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j)
+      y[j] = fmaf(w.w0, e[j + 2], fmaf(w.w1, e[j + 1], w.w2 * e[j]));
+    words[q][0] = Element<T>::pack(y[0], y[1]);
+    words[q][1] = Element<T>::pack(y[2], y[3]);
+    if (q == 1 && t == 3)
+      sts64(seam(seams, part, warp, row), __float_as_uint(y[2]), __float_as_uint(y[3]));
+  }
+  if (t == 0)
+    sts64(seam(seams, part, warp, row) + kSeamHalf, __float_as_uint(dq[0][0]),
+          __float_as_uint(dq[0][1]));
+  // Pairs of lanes trade halves: 16-byte stores. The seam's two times are overwritten later.
+  const bool odd = (t & 1) != 0;
+  const uint32_t r0 = __shfl_xor_sync(~0U, odd ? words[0][0] : words[1][0], 1);
+  const uint32_t r1 = __shfl_xor_sync(~0U, odd ? words[0][1] : words[1][1], 1);
+  out.store8(channel, row, 32 * warp + (t & 1) * 16 + (t >> 1) * 8,
+             odd ? make_uint4(r0, r1, words[1][0], words[1][1])
+                 : make_uint4(words[0][0], words[0][1], r0, r1));
+}
+
+/// The whole last phase of one half-block: half 0 makes dq_x0 from c, half 1 dq_x1 and dq_v from
+/// du. `par` accumulates sum dq p (3 taps) and sum dq of one or two channels.
+/// `in`: the pair of inputs (x0, dy) or (x1, v), plus `offset`. `down(i, r)`: factor of c or du.
+template <class T, bool kFull, bool kRagged, bool kDu, class Down, class Starts>
+__device__ __forceinline__ void gate_gradients(
+    const InverseOperand<kFull>& operand, const uint4 (&radix_t)[2][2],
+    const OutputAddress<kFull>& in, uint32_t offset, uint32_t fir_a, uint32_t fir_b, Down down,
+    Starts starts, uint32_t edge_a, uint32_t edge_b, const GradientTile<T, kFull, kRagged>& out,
+    int channels, int channel, float (&par)[8], uint32_t seams, int warp, int lane) {
+  const int g = lane >> 2;
+  const int t = lane & 3;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    float acc[2][2][4];
+    operand.multiply(acc, radix_t, i);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int row = OutputAddress<kFull>::row(i, r, g);
+      const Fir fa(fir_a);
+      const Fir fb(kDu ? fir_b : fir_a);
+      const float factor = down(i, r);
+      float da[2][4];
+      float db[2][4];
+#pragma unroll
+      for (int q = 0; q < 2; ++q) {
+        const bool edge = q == 0 && starts(i, r, row);
+        const uint2 xa = lds64(in.times(i, r, q) + offset);
+        const uint2 xb = lds64(in.times(i, r, q) + offset + kInputBytes);
+        uint32_t ha = lds32(in.halo(i, r, q) + offset);
+        if (edge) ha = edge_a;
+        float a[6];
+        widen<T>(a, ha, xa);
+        float d[4];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          d[j] = acc[q][j >> 1][2 * r + (j & 1)] * factor;
+          if (kRagged && out.time(row) + 32 * warp + 16 * q + 4 * t + j >= out.dp.length)
+            d[j] = 0.F;
+        }
+        uint32_t hb = 0;
+        if (kDu) {
+          hb = lds32(in.halo(i, r, q) + offset + kInputBytes);
+          if (edge) hb = edge_b;
+        }
+        float b[6];
+        widen<T>(b, hb, xb);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          da[q][j] = d[j] * (kDu ? fb(b + j) : b[j + 2]);
+          if (kDu) {
+            db[q][j] = d[j] * fa(a + j);
+            par[4] = fmaf(db[q][j], b[j], par[4]);
+            par[5] = fmaf(db[q][j], b[j + 1], par[5]);
+            par[6] = fmaf(db[q][j], b[j + 2], par[6]);
+            par[7] += db[q][j];
+          }
+          par[0] = fmaf(da[q][j], a[j], par[0]);
+          par[1] = fmaf(da[q][j], a[j + 1], par[1]);
+          par[2] = fmaf(da[q][j], a[j + 2], par[2]);
+          par[3] += da[q][j];
+        }
+      }
+      constexpr int kPart = kDu ? 1 : 0;
+      transposed_fir(out, da, fa, kPart, kPart * channels + channel, row, seams, warp, lane);
+      if (kDu) transposed_fir(out, db, fb, 2, 2 * channels + channel, row, seams, warp, lane);
+    }
+  }
+}
+
+/// Partial sums of one block over its share of a channel: short-conv gradients [x0, x1, v][taps,
+/// bias], and (fused kernels) the spectrum of dh in fragment order.
+constexpr int kParameterSums = 12;
+
+/// Sums `par` over the warps in fixed order into slot[kParameterSums]. All 16 warps; `scratch`:
+/// 512 bytes of shared memory that nobody else uses until the next barrier.
+__device__ __forceinline__ void store_parameter_sums(float (&par)[8], float* scratch, float* slot,
+                                                     int tid) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i)
+#pragma unroll
+    for (int o = 16; o != 0; o >>= 1)
+      par[i] += __shfl_xor_sync(~0U, par[i], o);
+  __syncthreads();
+  if ((tid & 31) == 0)
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+      scratch[(tid >> 5) * 8 + i] = par[i];
+  __syncthreads();
+  if (tid < kParameterSums) {
+    float sum = 0.F;
+    for (int w = 0; w < 8; ++w)
+      sum += scratch[(tid < 4 ? w : 8 + w) * 8 + (tid < 4 ? tid : tid - 4)];
+    slot[tid] = sum;
+  }
+}
+
+}  // namespace hyena::kernels::cuda

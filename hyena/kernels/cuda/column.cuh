@@ -1,0 +1,175 @@
+// Column phases: short convolution and gate, and the radix-N1 transform across the rows of a tile.
+//
+// A team of 8 warps owns a tile; warp w owns the times 32 w .. 32 w + 31 of every row.
+#pragma once
+
+#include <cstdint>
+
+#include "hyena/kernels/cuda/half_complex.cuh"
+#include "hyena/kernels/cuda/ptx.cuh"
+#include "hyena/kernels/cuda/tile.cuh"
+
+namespace hyena::kernels::cuda {
+
+/// Three taps from the oldest to now, and a bias.
+struct Fir {
+  float w0, w1, w2, bias;
+  __device__ __forceinline__ explicit Fir(uint32_t smem) {
+    const uint4 u = lds128(smem);
+    w0 = __uint_as_float(u.x);
+    w1 = __uint_as_float(u.y);
+    w2 = __uint_as_float(u.z);
+    bias = __uint_as_float(u.w);
+  }
+  __device__ __forceinline__ void scale(float s) {
+    w0 *= s;
+    w1 *= s;
+    w2 *= s;
+    bias *= s;
+  }
+  __device__ __forceinline__ float operator()(const float* x) const {
+    return fmaf(w2, x[2], fmaf(w1, x[1], fmaf(w0, x[0], bias)));
+  }
+};
+
+/// Two halo elements and four adjacent ones as floats.
+template <class T>
+__device__ __forceinline__ void widen(float (&f)[6], uint32_t halo, uint2 x) {
+  using E = Element<T>;
+  f[0] = E::lo(halo);
+  f[1] = E::hi(halo);
+  f[2] = E::lo(x.x);
+  f[3] = E::hi(x.x);
+  f[4] = E::lo(x.y);
+  f[5] = E::hi(x.y);
+}
+
+/// z = FIR_a(first input) * FIR_b(second input), or * second input itself (!kBothFiltered).
+/// `starts(s)`: this lane's first value at step s is the first of its row; its predecessors are
+/// then edge_a, edge_b (zeros, or the end of the chunk before).
+template <class T, bool kFull, bool kBothFiltered, class Starts>
+__device__ __forceinline__ void gate_tile(float (&z)[4][2][4], const GateAddress<kFull>& in,
+                                          uint32_t buffer_offset, const Fir& fa, const Fir& fb,
+                                          Starts starts, uint32_t edge_a, uint32_t edge_b) {
+  using E = Element<T>;
+#pragma unroll
+  for (int s = 0; s < 4; ++s)
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const uint32_t at = in.times(s, e) + buffer_offset;
+      const uint32_t before = in.halo(s, e) + buffer_offset;
+      const bool edge = e == 0 && starts(s);
+      const uint2 xa = lds64(at);
+      const uint2 xb = lds64(at + kInputBytes);
+      uint32_t ha = lds32(before);
+      if (edge) ha = edge_a;
+      float a[6];
+      widen<T>(a, ha, xa);
+      float b[4] = {E::lo(xb.x), E::hi(xb.x), E::lo(xb.y), E::hi(xb.y)};
+      if (kBothFiltered) {
+        uint32_t hb = lds32(before + kInputBytes);
+        if (edge) hb = edge_b;
+        float c[6];
+        widen<T>(c, hb, xb);
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+          b[j] = fb(c + j);
+      }
+#pragma unroll
+      for (int j = 0; j < 4; ++j)
+        z[s][e][j] = fa(a + j) * b[j];
+    }
+}
+
+/// Radix N1 over n1 of real input; the result goes to the exchange buffer at `store`.
+/// zb[j][s]: operand pairs (rows e = 0, 1) of time j. `f`: the matrix, fragments [re, im][half].
+template <bool kFull>
+__device__ __forceinline__ void radix_forward(const uint32_t (&zb)[4][4], const uint4 (&f)[4],
+                                              uint32_t store) {
+#pragma unroll
+  for (int c = 0; c < 2; ++c) {
+    const uint32_t f0[4] = {f[2 * c].x, f[2 * c].y, f[2 * c].z, f[2 * c].w};
+    const uint32_t f1[4] = {f[2 * c + 1].x, f[2 * c + 1].y, f[2 * c + 1].z, f[2 * c + 1].w};
+    float even[4][4];  // N1 = 32: even and odd n1; otherwise rows 0..15 and 16..31
+    float odd[4][4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      mma_first(even[j], f0, zb[j][0], zb[j][1]);
+      if (kFull) {
+        mma_first(odd[j], f1, zb[j][2], zb[j][3]);
+      } else {
+        mma_first(odd[j], f0, zb[j][2], zb[j][3]);
+      }
+    }
+    auto words = [](uint32_t(&w)[4], const float(&x)[4][4], int r) {
+      w[0] = pack_half(x[0][2 * r], x[1][2 * r]);
+      w[1] = pack_half(x[2][2 * r], x[3][2 * r]);
+      w[2] = pack_half(x[0][2 * r + 1], x[1][2 * r + 1]);
+      w[3] = pack_half(x[2][2 * r + 1], x[3][2 * r + 1]);
+    };
+    auto put = [&](int block, const uint32_t(&w)[4]) {  // row k1 = 8 block + g
+      const uint32_t offset = c * kPlaneBytes + block * 4096;
+      sts64(store + offset, w[0], w[2]);
+      sts64((store ^ 16) + offset, w[1], w[3]);
+    };
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      uint32_t w[4];
+      uint32_t v[4];
+      words(w, even, r);
+      words(v, odd, r);
+      if (kFull) {
+#pragma unroll
+        for (int q = 0; q < 4; ++q)
+          butterfly(w[q], v[q]);
+      }
+      put(r, w);
+      put(2 + r, v);
+    }
+  }
+}
+
+/// Rows of the exchange buffer as operands of the inverse radix N1: [n2][chunk][k1 block].
+template <bool kFull>
+struct InverseOperand {
+  uint32_t re[2][2][4], im[2][2][4];
+  __device__ __forceinline__ explicit InverseOperand(uint32_t load) {
+#pragma unroll
+    for (int q = 0; q < 2; ++q)
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        const uint32_t at = load ^ (32 * q + 16 * c);
+        ldmatrix_trans(re[q][c], at);
+        ldmatrix_trans(im[q][c], at + kPlaneBytes);
+        if (kFull) {  // k1 and k1 + 16: their sum serves even n1, their difference odd n1
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            butterfly(re[q][c][i], re[q][c][2 + i]);
+            butterfly(im[q][c][i], im[q][c][2 + i]);
+          }
+        }
+      }
+  }
+  /// Real part of the inverse for rows (i, r = 0, 1): acc[q][j >> 1][2 r + (j & 1)] is time
+  /// 16 q + 4 t + j of output row (i, r). `f`: transposed matrix, [re, im][half].
+  __device__ __forceinline__ void multiply(float (&acc)[2][2][4], const uint4 (&f)[2][2],
+                                           int i) const {
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      const uint4 v = f[c][kFull ? i : 0];
+      const uint32_t a[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+      for (int q = 0; q < 2; ++q)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          if (c == 0) {
+            mma_first(acc[q][h], a, re[q][h][2 * i], re[q][h][2 * i + 1]);
+          } else {
+            mma(acc[q][h], a, im[q][h][2 * i], im[q][h][2 * i + 1]);
+          }
+        }
+    }
+  }
+};
+
+}  // namespace hyena::kernels::cuda

@@ -1,0 +1,165 @@
+// The backward of rows of at most 8192 points: its workspace, its two launches, and the second
+// kernel, from sums of spectra to dh and the gradients of the short convolutions.
+//
+//   dh[d][n] = Re exp(-i pi n / 2N) sum_k S[k] exp(2 pi i n k / N) / N      (1 / N is in S)
+//
+// Mapping   one block per channel: adds the slots that hold parts of the channel in fixed order,
+//           then the batch rows of a tile; one inverse float32 FFT
+// Budget    8 bytes read per slot and point, 4 written per (d, l)
+#include <algorithm>
+
+#include "hyena/kernels/cuda/backward.cuh"
+#include "hyena/kernels/cuda/backward_args.h"
+#include "hyena/kernels/cuda/fft.cuh"
+#include "hyena/kernels/cuda/launch.h"
+
+namespace hyena::kernels::cuda {
+namespace {
+
+struct FinishArgs {
+  const float2* sums;
+  const float* parameter_sums;
+  CudaMixerGradients to;
+  int channels, taps, groups, blocks;
+  int64_t filter_length;
+};
+
+/// Block of the backward whose range [total b / blocks, total (b + 1) / blocks) holds `item`.
+__device__ __forceinline__ int owner(int64_t item, int64_t total, int blocks) {
+  int b = static_cast<int>(item * blocks / total);
+  while (total * (b + 1) / blocks <= item)
+    ++b;
+  while (total * b / blocks > item)
+    --b;
+  return b;
+}
+
+template <int kLogN1>
+__global__ void __launch_bounds__(kFilterThreads) finish_gradients(const FinishArgs a) {
+  constexpr int kN1 = 1 << kLogN1;
+  constexpr int kLog = kLogN1 + 8;
+  constexpr int kPoints = 1 << kLog;
+  constexpr int kUnroll = 4;  // loads in flight
+  static_assert(kPoints >= kUnroll * kFilterThreads || kPoints == 1024);
+  extern __shared__ float2 memory[];
+  const FftBuffer x{memory};
+  const int d = blockIdx.x;
+  const int tid = threadIdx.x;
+  const int64_t total = static_cast<int64_t>(a.channels) * a.groups;
+  const int from = owner(static_cast<int64_t>(d) * a.groups, total, a.blocks);
+  const int to = owner(static_cast<int64_t>(d + 1) * a.groups - 1, total, a.blocks);
+  for (int u0 = tid; u0 < kPoints; u0 += kUnroll * kFilterThreads) {
+    float2 sum[kUnroll] = {};
+    for (int b = from; b <= to; ++b)
+      for (int row = 0; row < kTileRows; row += kN1)
+#pragma unroll
+        for (int i = 0; i < kUnroll; ++i) {
+          const int u = u0 + i * kFilterThreads;
+          if (u < kPoints) {
+            const float2 v =
+                __ldg(a.sums + static_cast<int64_t>(d + b) * kTilePoints + row * 256 + u);
+            sum[i].x += v.x;
+            sum[i].y += v.y;
+          }
+        }
+#pragma unroll
+    for (int i = 0; i < kUnroll; ++i) {
+      const int u = u0 + i * kFilterThreads;
+      if (u < kPoints) x[bit_reversed<kLog>(frequency(u >> 8, u & 31, (u >> 5) & 7, kN1))] = sum[i];
+    }
+  }
+  __syncthreads();
+  fft<kLog>(x, tid);
+#pragma unroll 4
+  for (int n = tid; n < kPoints && n < a.filter_length; n += kFilterThreads) {
+    const float2 w = unit_root(static_cast<float>(n) * (-0.5F / kPoints));
+    const float y = x[n].x * w.x - x[n].y * w.y;
+    a.to.dh_DK[d * a.filter_length + n] = y;
+    if (n == 0) a.to.dskip_D[d] = y;
+  }
+  if (tid < kParameterSums) {
+    float sum = 0.F;
+    for (int b = from; b <= to; ++b)
+      sum += a.parameter_sums[static_cast<int64_t>(d + b) * kParameterSums + tid];
+    const int channel = (tid >> 2) * a.channels + d;
+    const int tap = (tid & 3) - (3 - a.taps);
+    if ((tid & 3) == 3) {
+      a.to.dbias_C[channel] = sum;
+    } else if (tap >= 0) {
+      a.to.dweight_CT[channel * a.taps + tap] = sum;
+    }
+  }
+}
+
+template <int kLogN1>
+void finish(const FinishArgs& a, cudaStream_t stream) {
+  constexpr int kBytes = FftBuffer::bytes(256 << kLogN1);
+  allow_shared_memory<finish_gradients<kLogN1>>(kBytes);
+  finish_gradients<kLogN1><<<a.channels, kFilterThreads, kBytes, stream>>>(a);
+  check(cudaGetLastError(), "launch of the mixer's filter gradient kernel");
+}
+
+int tile_groups(const MixerProblem& m) {
+  const int tile_batch = kTileRows >> m.log_n1;
+  return (static_cast<int>(m.shape.batch) + tile_batch - 1) / tile_batch;
+}
+/// Every block must own a tile: a slot of one that does not would never be written.
+int grid(const MixerProblem& m) {
+  return static_cast<int>(std::min<int64_t>(m.multiprocessors, m.shape.channels * tile_groups(m)));
+}
+
+std::size_t slots(const MixerProblem& m) {
+  return static_cast<std::size_t>(m.shape.channels) + static_cast<std::size_t>(m.multiprocessors);
+}
+
+template <class T>
+void run(const MixerProblem& m, const BackwardCall& call) {
+  auto* sums = static_cast<float2*>(call.workspace);
+  auto* parameter_sums = reinterpret_cast<float*>(sums + slots(m) * kTilePoints);
+  const bool ragged = !m.bulk(call.p, call.dy, call.gradients.dp_BCL);
+  const BackwardArgs<T> a{m.input<T>(call.p, 3),
+                          m.input<T>(call.dy, 1),
+                          m.output<T>(call.gradients.dp_BCL, 3),
+                          m.conv(call.weight, call.bias),
+                          SpectrumView::of(call.spectrum, m.spectrum_tiles()),
+                          0,
+                          static_cast<int>(m.shape.channels),
+                          1,
+                          m.wide(call.p, call.dy),
+                          sums,
+                          parameter_sums,
+                          {nullptr, nullptr},
+                          {nullptr, nullptr},
+                          nullptr};
+  const CUtensorMap map_p = ragged ? CUtensorMap{} : m.tensor_map(call.p, 3);
+  const CUtensorMap map_dy = ragged ? CUtensorMap{} : m.tensor_map(call.dy, 1);
+  launch_backward(a, m.log_n1, ragged, grid(m), map_p, map_dy, call.stream);
+  const FinishArgs f{sums,         parameter_sums, call.gradients, a.channel_count,
+                     m.shape.taps, tile_groups(m), grid(m),        m.shape.filter_length};
+  switch (m.log_n1) {
+    case 2:
+      return finish<2>(f, call.stream);
+    case 3:
+      return finish<3>(f, call.stream);
+    case 4:
+      return finish<4>(f, call.stream);
+    default:
+      return finish<5>(f, call.stream);
+  }
+}
+
+}  // namespace
+
+std::size_t fused_backward_workspace(const MixerProblem& m) {
+  return slots(m) * (kTilePoints * sizeof(float2) + kParameterSums * sizeof(float));
+}
+
+void fused_backward(const MixerProblem& m, const BackwardCall& call) {
+  if (m.shape.type == CudaElement::kBFloat16) {
+    run<__nv_bfloat16>(m, call);
+  } else {
+    run<__half>(m, call);
+  }
+}
+
+}  // namespace hyena::kernels::cuda

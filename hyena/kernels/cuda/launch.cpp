@@ -1,0 +1,144 @@
+// The public entry points of the CUDA mixer: checks, and which kernels run a shape.
+#include "hyena/kernels/cuda/launch.h"
+
+#include <cstdlib>
+#include <string_view>
+
+#include "hyena/base/error.h"
+#include "hyena/kernels/cuda/spectrum_buffer.h"
+
+namespace hyena::kernels {
+namespace cuda {
+namespace {
+
+constexpr std::int64_t kMaxLength = std::int64_t{1} << 20;
+
+bool representable(const CudaMixerShape& s) {
+  return s.batch >= 1 && s.channels >= 1 && s.length >= 1 && s.length <= kMaxLength &&
+         s.filter_length >= 1 && s.filter_length <= s.length && s.row_stride >= s.length &&
+         s.row_stride % 2 == 0 && s.taps >= 1 && s.taps <= 3 &&
+         s.batch * s.channels <= (std::int64_t{1} << 30) / 3;
+}
+
+bool aligned(const void* p) {
+  return reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
+}
+
+using Encode = decltype(&cuTensorMapEncodeTiled);
+Encode tensor_map_encoder() {
+  static const Encode encode = [] {
+    void* function = nullptr;
+    cudaDriverEntryPointQueryResult found{};
+    check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
+                                           cudaEnableDefault, &found),
+          "driver entry point cuTensorMapEncodeTiled");
+    if (function == nullptr) throw RunError("CUDA: the driver has no cuTensorMapEncodeTiled");
+    return reinterpret_cast<Encode>(function);
+  }();
+  return encode;
+}
+
+}  // namespace
+
+void check(cudaError_t error, const char* what) {
+  if (error != cudaSuccess) throw run_error("CUDA: {}: {}", what, cudaGetErrorString(error));
+}
+
+MixerProblem::MixerProblem(const CudaMixerShape& s) : shape(s) {
+  if (!representable(s)) {
+    throw user_error(
+        "CUDA mixer: batch {}, channels {}, length {}, filter length {}, row stride {}, taps {} is "
+        "not supported; use the composition",
+        s.batch, s.channels, s.length, s.filter_length, s.row_stride, s.taps);
+  }
+  log_n1 = 2;
+  while (log_n1 < 5 && (std::int64_t{256} << log_n1) < s.length)
+    ++log_n1;
+  chunks = static_cast<int>((s.length + kTilePoints - 1) / kTilePoints);
+  int device = 0;
+  check(cudaGetDevice(&device), "current device");
+  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
+        "number of multiprocessors");
+}
+
+bool MixerProblem::wide(const void* a, const void* b, const void* c) const {
+  return shape.row_stride % 8 == 0 && aligned(a) && aligned(b) && aligned(c);
+}
+bool MixerProblem::bulk(const void* a, const void* b, const void* c) const {
+  return wide(a, b, c) &&
+         shape.length == (std::int64_t{256} << log_n1) * static_cast<std::int64_t>(chunks);
+}
+
+CUtensorMap MixerProblem::tensor_map(const void* data, int parts) const {
+  const auto row = static_cast<cuuint64_t>(2 * shape.row_stride);
+  const auto channels = static_cast<cuuint64_t>(parts * shape.channels);
+  const auto box_rows = static_cast<cuuint32_t>(1 << log_n1);
+  // 64 times, rows of 256 times, batch, 4 blocks of 64 times, channel
+  const cuuint64_t dim[5] = {64, static_cast<cuuint64_t>(shape.length / 256),
+                             static_cast<cuuint64_t>(shape.batch), 4, channels};
+  const cuuint64_t stride[4] = {512, channels * row, 128, row};
+  const cuuint32_t box[5] = {64, box_rows, static_cast<cuuint32_t>(kTileRows) / box_rows, 4, 1};
+  const cuuint32_t one[5] = {1, 1, 1, 1, 1};
+  CUtensorMap map;
+  const CUresult result = tensor_map_encoder()(
+      &map, CU_TENSOR_MAP_DATA_TYPE_UINT16, 5, const_cast<void*>(data), dim, stride, box, one,
+      CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) {
+    throw run_error("CUDA: tensor map of {} channels, rows of {} bytes: error {}", channels, row,
+                    static_cast<int>(result));
+  }
+  return map;
+}
+
+}  // namespace cuda
+
+bool hyena_mixer_cuda_supports(const CudaMixerShape& shape, int device) {
+  const char* path = std::getenv("HYENA_CUDA_PATH");
+  if (path != nullptr && std::string_view(path) == "generic") return false;
+  int major = 0;
+  int minor = 0;
+  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());  // no device is an answer, not an error
+    return false;
+  }
+  return major == 9 && minor == 0 && cuda::representable(shape);
+}
+
+std::size_t hyena_mixer_cuda_spectrum_bytes(const CudaMixerShape& shape) {
+  return cuda::SpectrumView::bytes(cuda::MixerProblem(shape).spectrum_tiles());
+}
+std::size_t hyena_mixer_cuda_forward_workspace(const CudaMixerShape& shape) {
+  const cuda::MixerProblem m(shape);
+  return m.chunks == 1 ? 0 : cuda::chunked_forward_workspace(m);
+}
+std::size_t hyena_mixer_cuda_backward_workspace(const CudaMixerShape& shape) {
+  const cuda::MixerProblem m(shape);
+  return m.chunks == 1 ? cuda::fused_backward_workspace(m) : cuda::chunked_backward_workspace(m);
+}
+
+void hyena_mixer_cuda_spectrum(const CudaMixerShape& shape, const float* h_DK, const float* skip_D,
+                               void* spectrum, CUstream_st* stream) {
+  cuda::filter_spectrum(cuda::MixerProblem(shape), h_DK, skip_D, spectrum, stream);
+}
+
+void hyena_mixer_cuda_forward(const CudaMixerShape& shape, const void* p_BCL,
+                              const float* weight_CT, const float* bias_C, const void* spectrum,
+                              void* y_BDL, void* workspace, CUstream_st* stream) {
+  const cuda::MixerProblem m(shape);
+  const cuda::ForwardCall call{p_BCL, weight_CT, bias_C, spectrum, y_BDL, workspace, stream};
+  m.chunks == 1 ? cuda::fused_forward(m, call) : cuda::chunked_forward(m, call);
+}
+
+void hyena_mixer_cuda_backward(const CudaMixerShape& shape, const void* dy_BDL, const void* p_BCL,
+                               const float* weight_CT, const float* bias_C, const void* spectrum,
+                               const CudaMixerGradients& gradients, void* workspace,
+                               CUstream_st* stream) {
+  const cuda::MixerProblem m(shape);
+  const cuda::BackwardCall call{dy_BDL,   p_BCL,     weight_CT, bias_C,
+                                spectrum, gradients, workspace, stream};
+  m.chunks == 1 ? cuda::fused_backward(m, call) : cuda::chunked_backward(m, call);
+}
+
+}  // namespace hyena::kernels

@@ -1,0 +1,97 @@
+// What the launchers of the mixer share: the problem, tensor maps, error checks.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include "hyena/kernels/cuda/tensor.h"
+#include "hyena/kernels/hyena_mixer_cuda.h"
+
+namespace hyena::kernels::cuda {
+
+/// Throws RunError "CUDA: <what>: <reason>".
+void check(cudaError_t error, const char* what);
+
+/// A shape and how the kernels cut it.
+struct MixerProblem {
+  CudaMixerShape shape;
+  int log_n1 = 0;           // rows of 256 points in a (chunk of a) batch row: 4 to 32
+  int chunks = 1;           // tiles of 8192 points in a batch row
+  int multiprocessors = 0;  // of the current device, which is also the grid
+
+  /// Throws UserError for what the kernels cannot do.
+  explicit MixerProblem(const CudaMixerShape& s);
+
+  [[nodiscard]] std::size_t spectrum_tiles() const {
+    return static_cast<std::size_t>(shape.channels) * static_cast<std::size_t>(chunks);
+  }
+  /// Whether all rows of these tensors are 16-byte aligned.
+  [[nodiscard]] bool wide(const void* a, const void* b, const void* c = nullptr) const;
+  /// Whether the copy engine can fetch whole tiles: aligned, and no tile is ragged.
+  [[nodiscard]] bool bulk(const void* a, const void* b, const void* c = nullptr) const;
+  /// Map of a (B, parts * D, L) tensor whose box is one channel of a tile.
+  [[nodiscard]] CUtensorMap tensor_map(const void* data, int parts) const;
+
+  [[nodiscard]] ShortConv conv(const float* weight, const float* bias) const {
+    return {weight, bias, shape.taps};
+  }
+  template <class T>
+  [[nodiscard]] Tensor<const T> input(const void* data, int parts) const {
+    return {static_cast<const T*>(data), shape.row_stride, static_cast<int>(shape.batch),
+            static_cast<int>(parts * shape.channels), static_cast<int>(shape.length)};
+  }
+  template <class T>
+  [[nodiscard]] Tensor<T> output(void* data, int parts) const {
+    return {static_cast<T*>(data), shape.row_stride, static_cast<int>(shape.batch),
+            static_cast<int>(parts * shape.channels), static_cast<int>(shape.length)};
+  }
+};
+
+struct ForwardCall {
+  const void* p;
+  const float* weight;
+  const float* bias;
+  const void* spectrum;
+  void* y;
+  void* workspace;
+  cudaStream_t stream;
+};
+struct BackwardCall {
+  const void* dy;
+  const void* p;
+  const float* weight;
+  const float* bias;
+  const void* spectrum;
+  CudaMixerGradients gradients;
+  void* workspace;
+  cudaStream_t stream;
+};
+
+void filter_spectrum(const MixerProblem& m, const float* h, const float* skip, void* spectrum,
+                     cudaStream_t stream);
+void fused_forward(const MixerProblem& m, const ForwardCall& call);
+void fused_backward(const MixerProblem& m, const BackwardCall& call);
+std::size_t fused_backward_workspace(const MixerProblem& m);
+void chunked_forward(const MixerProblem& m, const ForwardCall& call);
+std::size_t chunked_forward_workspace(const MixerProblem& m);
+void chunked_backward(const MixerProblem& m, const BackwardCall& call);
+std::size_t chunked_backward_workspace(const MixerProblem& m);
+
+/// Allows kKernel to use `bytes` of shared memory; asks CUDA once per kernel and device.
+template <auto kKernel>
+void allow_shared_memory(int bytes) {
+  static std::atomic<std::uint64_t> done{0};
+  int device = 0;
+  check(cudaGetDevice(&device), "current device");
+  const std::uint64_t bit = std::uint64_t{1} << (device & 63);
+  if ((done.load(std::memory_order_relaxed) & bit) != 0) return;
+  check(cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+        "shared memory of a mixer kernel");
+  done.fetch_or(bit, std::memory_order_relaxed);
+}
+
+}  // namespace hyena::kernels::cuda

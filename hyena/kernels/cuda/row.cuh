@@ -1,0 +1,133 @@
+// Row phase: 256 points of one k1, in the registers of one warp.
+//
+// An accumulator tile C[r][c] is, as it stands, the A operand of a product over c and the B operand
+// of a product over c (transposed), so nothing is shuffled: forward const x data, data x const;
+// inverse the same again, because it starts with the last forward digit. The "data x const"
+// products are wgmma, whose constant operand lies in shared memory.
+#pragma once
+
+#include <cstdint>
+
+#include "hyena/kernels/cuda/half_complex.cuh"
+#include "hyena/kernels/cuda/ptx.cuh"
+#include "hyena/kernels/cuda/tile.cuh"
+
+namespace hyena::kernels::cuda {
+
+/// DFT16 / 4 (re, im, -im) as A operand and the 256-point twiddle, per lane.
+struct RowConstants {
+  uint32_t re[4], im[4], minus_im[4], twiddle_re[4], twiddle_im[4];
+};
+
+/// A pair of pair words in fragment order: real and imaginary parts of 8 values.
+struct RowData {
+  uint32_t re[4], im[4];
+};
+
+/// No-swizzle descriptor of the DFT16 blocks: core matrices 128 bytes apart along K, 256 along N.
+__device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t blocks) {
+  return static_cast<uint64_t>(blocks >> 4) | (static_cast<uint64_t>(128 >> 4) << 16) |
+         (static_cast<uint64_t>(256 >> 4) << 32);
+}
+// Block pairs for wgmma_complex: DFT16 is [re, im | -im, re], its conjugate [re, -im | im, re].
+constexpr int kForwardFirst = 512 >> 4;
+constexpr int kForwardSecond = 0;
+constexpr int kInverseFirst = 1536 >> 4;
+constexpr int kInverseSecond = 1024 >> 4;
+
+__device__ __forceinline__ void load_row(RowData& x, uint32_t at) {
+  ldmatrix_trans(x.re, at);
+  ldmatrix_trans(x.im, at + kPlaneBytes);
+}
+
+__device__ __forceinline__ void load_fragment(RowData& x, const uint4* from) {
+  const uint4 re = ldg128(from);
+  const uint4 im = ldg128(from + 32);
+  x.re[0] = re.x;
+  x.re[1] = re.y;
+  x.re[2] = re.z;
+  x.re[3] = re.w;
+  x.im[0] = im.x;
+  x.im[1] = im.y;
+  x.im[2] = im.z;
+  x.im[3] = im.w;
+}
+
+/// First twiddle, DFT over n2, 256-point twiddle. The DFT over n3 (wgmma) must follow.
+__device__ __forceinline__ void row_forward(RowData& x, const RowData& twist,
+                                            const RowConstants& k) {
+#pragma unroll
+  for (int q = 0; q < 4; ++q)
+    multiply<false>(x.re[q], x.im[q], twist.re[q], twist.im[q]);
+  float cr[2][4];
+  float ci[2][4];
+#pragma unroll
+  for (int q = 0; q < 2; ++q) {
+    mma_first(cr[q], k.re, x.re[2 * q], x.re[2 * q + 1]);
+    mma_first(ci[q], k.im, x.re[2 * q], x.re[2 * q + 1]);
+  }
+#pragma unroll
+  for (int q = 0; q < 2; ++q) {
+    mma(cr[q], k.minus_im, x.im[2 * q], x.im[2 * q + 1]);
+    mma(ci[q], k.re, x.im[2 * q], x.im[2 * q + 1]);
+  }
+#pragma unroll
+  for (int q = 0; q < 2; ++q)
+#pragma unroll
+    for (int r = 0; r < 2; ++r)
+      pack_multiply<false>(x.re[2 * q + r], x.im[2 * q + r], cr[q][2 * r], cr[q][2 * r + 1],
+                           ci[q][2 * r], ci[q][2 * r + 1], k.twiddle_re[2 * q + r],
+                           k.twiddle_im[2 * q + r]);
+}
+
+/// Times the spectrum (or its conjugate).
+template <bool kConjugate>
+__device__ __forceinline__ void row_product(RowData& x, const float (&cr)[2][4],
+                                            const float (&ci)[2][4], const RowData& spectrum) {
+#pragma unroll
+  for (int q = 0; q < 2; ++q)
+#pragma unroll
+    for (int r = 0; r < 2; ++r)
+      pack_multiply<kConjugate>(x.re[2 * q + r], x.im[2 * q + r], cr[q][2 * r], cr[q][2 * r + 1],
+                                ci[q][2 * r], ci[q][2 * r + 1], spectrum.re[2 * q + r],
+                                spectrum.im[2 * q + r]);
+}
+
+/// Inverse DFT over k3 and 256-point twiddle. The one over k2 (wgmma) must follow.
+__device__ __forceinline__ void row_inverse(RowData& x, const RowConstants& k) {
+  float cr[2][4];
+  float ci[2][4];
+#pragma unroll
+  for (int q = 0; q < 2; ++q) {
+    mma_first(cr[q], k.re, x.re[q], x.re[q + 2]);
+    mma_first(ci[q], k.minus_im, x.re[q], x.re[q + 2]);
+  }
+#pragma unroll
+  for (int q = 0; q < 2; ++q) {
+    mma(cr[q], k.im, x.im[q], x.im[q + 2]);
+    mma(ci[q], k.re, x.im[q], x.im[q + 2]);
+  }
+#pragma unroll
+  for (int q = 0; q < 2; ++q)
+#pragma unroll
+    for (int r = 0; r < 2; ++r)
+      pack_multiply<true>(x.re[2 * q + r], x.im[2 * q + r], cr[q][2 * r], cr[q][2 * r + 1],
+                          ci[q][2 * r], ci[q][2 * r + 1], k.twiddle_re[2 * q + r],
+                          k.twiddle_im[2 * q + r]);
+}
+
+/// Conjugate first twiddle, and back to the exchange buffer.
+__device__ __forceinline__ void store_row(const float (&cr)[2][4], const float (&ci)[2][4],
+                                          const RowData& twist, uint32_t at) {
+  RowData x;
+#pragma unroll
+  for (int q = 0; q < 2; ++q)
+#pragma unroll
+    for (int r = 0; r < 2; ++r)
+      pack_multiply<true>(x.re[2 * r + q], x.im[2 * r + q], cr[q][2 * r], cr[q][2 * r + 1],
+                          ci[q][2 * r], ci[q][2 * r + 1], twist.re[2 * r + q], twist.im[2 * r + q]);
+  stmatrix_trans(at, x.re);
+  stmatrix_trans(at + kPlaneBytes, x.im);
+}
+
+}  // namespace hyena::kernels::cuda

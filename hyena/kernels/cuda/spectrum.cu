@@ -1,0 +1,132 @@
+// The spectrum of long filters, in the order and precision in which the mixer multiplies it.
+//
+//   H[d][m][k] = sum_n (h_m[n] - i h_{m-1}[n]) exp(-2 pi i n (k - 1/4) / N) + (m = 0 ? skip : 0)
+//
+// Shapes    h (D, K) float32 cut into chunks h_m of N points (one chunk up to L = 8192), zeros
+//           beyond K; spectrum buffer as in tables.cuh
+// Method    twist, one complex float32 FFT per chunk; the wrap-around of chunk m - 1 enters with -i
+//           (docs/math/right_angle.md)
+// Mapping   one block per (channel, chunk), and some that write the tables
+// Budget    4 bytes read, 4 written per (d, l)
+// Numerics  float32 transform, then one power of two per chunk and fp16: 2^-11 relative to the
+//           value, 2^-25 of the largest
+// Tested by tests/kernels/cuda/hyena_mixer_cuda_test.cpp
+#include "hyena/kernels/cuda/fft.cuh"
+#include "hyena/kernels/cuda/half_complex.cuh"
+#include "hyena/kernels/cuda/launch.h"
+#include "hyena/kernels/cuda/tables.cuh"
+#include "hyena/kernels/cuda/tile.cuh"
+
+namespace hyena::kernels::cuda {
+namespace {
+
+struct SpectrumArgs {
+  const float* h;
+  const float* skip;  // or null
+  uint32_t* tables;
+  float* scale;
+  uint4* spectrum;
+  int64_t filter_length;
+  int chunks;
+  unsigned tiles;
+};
+
+template <int kLogN1>
+__global__ void __launch_bounds__(kFilterThreads) spectrum_kernel(const SpectrumArgs a) {
+  constexpr int kLog = kLogN1 + 8;
+  constexpr int kPoints = 1 << kLog;
+  constexpr int kN1 = 1 << kLogN1;
+  extern __shared__ float2 memory[];
+  __shared__ uint32_t maxima[kFilterThreads / 32];
+  const FftBuffer x{memory};
+  const int tid = threadIdx.x;
+  if (blockIdx.x >= a.tiles) {
+    for (int w = (blockIdx.x - a.tiles) * kFilterThreads + tid; w < 4 * kTableVectors;
+         w += (gridDim.x - a.tiles) * kFilterThreads)
+      a.tables[w] = table_word(w, kLogN1);
+    return;
+  }
+  const int d = blockIdx.x / a.chunks;
+  const int m = blockIdx.x % a.chunks;
+  const float* h = a.h + d * a.filter_length;
+  // fft() has exp(+...): transform the conjugate, conjugate the result.
+#pragma unroll 4
+  for (int n = tid; n < kPoints; n += kFilterThreads) {
+    const int64_t now = static_cast<int64_t>(m) * kPoints + n;
+    const int64_t before = now - kPoints;
+    const float re = now < a.filter_length ? h[now] : 0.F;
+    const float im = m > 0 && before < a.filter_length ? h[before] : 0.F;
+    const float2 w = unit_root(static_cast<float>(n) * (0.5F / kPoints));
+    x[bit_reversed<kLog>(n)] = make_float2(re * w.x + im * w.y, im * w.x - re * w.y);
+  }
+  __syncthreads();
+  fft<kLog>(x, tid);
+  const float skip = m == 0 && a.skip != nullptr ? a.skip[d] : 0.F;
+  float most = 0.F;
+#pragma unroll 4
+  for (int k = tid; k < kPoints; k += kFilterThreads)
+    most = fmaxf(most, fmaxf(fabsf(x[k].x + skip), fabsf(x[k].y)));
+  const uint32_t warp_most = __reduce_max_sync(~0U, __float_as_uint(most));
+  if ((tid & 31) == 0) maxima[tid >> 5] = warp_most;
+  __syncthreads();
+  uint32_t all = 0;
+#pragma unroll
+  for (const uint32_t v : maxima)
+    all = max(all, v);
+  // Twice the largest power of two not above the largest component; 1 if there is none.
+  const uint32_t exponent = all == 0 ? 127U : min(max((all >> 23) + 1, 64U), 190U);
+  const float down = __uint_as_float((254U - exponent) << 23);
+  if (tid == 0) a.scale[blockIdx.x] = __uint_as_float(exponent << 23);
+  uint4* to = a.spectrum + static_cast<int64_t>(blockIdx.x) * kSpectrumVectors;
+  for (int u = tid; u < kTileRows * 32; u += kFilterThreads) {
+    const int k1 = (u >> 5) & (kN1 - 1);  // batch rows of a tile share the spectrum
+    uint32_t re[4];
+    uint32_t im[4];
+#pragma unroll
+    for (int q = 0; q < 4; ++q) {
+      const float2 v = x[frequency(k1, u & 31, 2 * q, kN1)];
+      const float2 w = x[frequency(k1, u & 31, 2 * q + 1, kN1)];
+      re[q] = pack_half((v.x + skip) * down, (w.x + skip) * down);
+      im[q] = pack_half(-v.y * down, -w.y * down);
+    }
+    to[(u >> 5) * 64 + (u & 31)] = make_uint4(re[0], re[1], re[2], re[3]);
+    to[(u >> 5) * 64 + 32 + (u & 31)] = make_uint4(im[0], im[1], im[2], im[3]);
+  }
+}
+
+constexpr unsigned kTableBlocks = 6;
+
+template <int kLogN1>
+void launch(const SpectrumArgs& a, cudaStream_t stream) {
+  constexpr int kBytes = FftBuffer::bytes(256 << kLogN1);
+  allow_shared_memory<spectrum_kernel<kLogN1>>(kBytes);
+  spectrum_kernel<kLogN1><<<a.tiles + kTableBlocks, kFilterThreads, kBytes, stream>>>(a);
+  check(cudaGetLastError(), "launch of the filter spectrum kernel");
+}
+
+}  // namespace
+
+void filter_spectrum(const MixerProblem& m, const float* h, const float* skip, void* spectrum,
+                     cudaStream_t stream) {
+  const SpectrumView view = SpectrumView::of(spectrum, m.spectrum_tiles());
+  const SpectrumArgs a{h,
+                       skip,
+                       static_cast<uint32_t*>(spectrum),
+                       const_cast<float*>(view.scale),
+                       const_cast<uint4*>(view.spectrum),
+                       m.shape.filter_length,
+                       m.chunks,
+                       static_cast<unsigned>(m.spectrum_tiles())};
+  switch (m.log_n1) {
+    case 2:
+      return launch<2>(a, stream);
+    case 3:
+      return launch<3>(a, stream);
+    case 4:
+      return launch<4>(a, stream);
+    default:
+      return launch<5>(a, stream);
+  }
+}
+
+}  // namespace hyena::kernels::cuda

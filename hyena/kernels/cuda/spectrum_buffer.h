@@ -1,0 +1,48 @@
+// The spectrum buffer of a filter: tables, one scale per spectrum tile, the spectra.
+//
+// It carries the constants of the transform too and is written by hyena_mixer_cuda_spectrum, so
+// nothing static has to be initialised, and stream order is all the order there is.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <vector_types.h>
+
+namespace hyena::kernels::cuda {
+
+constexpr int kTileRows = 32;
+constexpr int kTilePoints = 256 * kTileRows;
+constexpr int kSpectrumBytes = 4 * kTilePoints;  // one tile of spectrum
+constexpr int kSpectrumVectors = kSpectrumBytes / 16;
+
+struct Tables {
+  uint4 twist[kTileRows * 2 * 32];  // first twiddle with the right-angle twist: [k1][re, im][lane]
+  uint4 radix[2 * 2 * 32];          // radix N1, k1 < 16, A fragments: [re, im][column half][lane]
+  uint4 radix_t[2 * 2 * 32];        // transposed: [re, im][row half][lane]
+  uint4 wgmma_b[160];               // DFT16 / 4 as wgmma operand: blocks -im, re, im, re, -im
+  uint4 row[5 * 32];                // DFT16 / 4: re, im, -im as A; 256-point twiddle re, im: [lane]
+};
+constexpr int kTableVectors = sizeof(Tables) / 16;
+
+/// The parts of a spectrum buffer for `tiles` = channels * chunks spectra.
+struct SpectrumView {
+  const Tables* tables;
+  const float* scale;     // [tiles]: the spectrum is scale * what is stored
+  const uint4* spectrum;  // [tiles][kSpectrumVectors]
+
+  static constexpr std::size_t scale_bytes(std::size_t tiles) {
+    return (4 * tiles + 255) / 256 * 256;
+  }
+  static constexpr std::size_t bytes(std::size_t tiles) {
+    return (sizeof(Tables) + 255) / 256 * 256 + scale_bytes(tiles) + tiles * kSpectrumBytes;
+  }
+  static SpectrumView of(const void* buffer, std::size_t tiles) {
+    const char* p = static_cast<const char*>(buffer);
+    const char* scale = p + (sizeof(Tables) + 255) / 256 * 256;
+    return {reinterpret_cast<const Tables*>(p), reinterpret_cast<const float*>(scale),
+            reinterpret_cast<const uint4*>(scale + scale_bytes(tiles))};
+  }
+};
+
+}  // namespace hyena::kernels::cuda

@@ -1,0 +1,181 @@
+// Where the points of a tile lie: in shared memory, in the exchange buffer, in the spectrum.
+//
+// A tile is 32 rows of 256 points of one channel. Row lengths up to 8192 = 32 x 256 put 32 / N1
+// batch rows of N1 rows each into it; longer rows are cut into chunks of one tile.
+//
+//   time       n = 256 n1 + 16 n2 + n3                       n1 < N1, n2, n3 < 16
+//   frequency  k = k1 + N1 k2 + 16 N1 k3                     right-angle spectrum of N1 x 256
+//   points input      [4 blocks of 64 times][32 rows][128 bytes], 16-byte chunks XORed with the row
+//   exchange   two planes (real, imaginary) of [32 rows k1][256] halves, chunks XORed (swizzle_*)
+//   spectrum   [k1][real, imaginary][lane] uint4: what a lane multiplies, in its order
+//
+// Sixteen-point digits are stored in the order pi, which keeps the DFT matrix and the 256-point
+// twiddle symmetric: one register fragment serves both directions and both operand sides.
+#pragma once
+
+#include <cstdint>
+
+#include "hyena/kernels/cuda/ptx.cuh"
+#include "hyena/kernels/cuda/spectrum_buffer.h"
+#include "hyena/kernels/cuda/tensor.h"
+
+namespace hyena::kernels::cuda {
+
+constexpr int kInputBytes = 2 * kTilePoints;  // one channel of a tile
+constexpr int kPlaneBytes = 2 * kTilePoints;  // real or imaginary plane of the exchange buffer
+constexpr int kExchangeBytes = 2 * kPlaneBytes;
+
+/// The order of 16-point digits.
+__host__ __device__ constexpr int pi(int i) {
+  return 4 * ((i & 7) >> 1) + 2 * (i >> 3) + (i & 1);
+}
+
+/// The order of rows within eight that keeps both column phases free of bank conflicts. Bit 2 of
+/// sigma(p) is bit 1 of p.
+__host__ __device__ constexpr int sigma(int p) {
+  return (((p >> 1) & 1) << 2) | (((p ^ (p >> 2)) & 1) << 1) | (p & 1);
+}
+
+// 16-byte chunk c (= 2 n2 + a) of exchange row k1 is stored at chunk c ^ both of these.
+__device__ __forceinline__ int swizzle_n2(int n2) {
+  return ((n2 >> 2) & 1) | (((n2 >> 3) & 1) << 2);
+}
+__device__ __forceinline__ int swizzle_k1(int k1) {
+  return ((k1 & 1) << 2) | ((k1 >> 1) & 1) | (((k1 >> 2) & 1) << 1);
+}
+
+/// Frequency of value `e` of `lane` in spectrum row k1, e = 4 b + 2 r + s: word 2 b + r, half s.
+__host__ __device__ constexpr int frequency(int k1, int lane, int e, int n1) {
+  const int g = lane >> 2;
+  const int t = lane & 3;
+  return k1 + n1 * pi(g + 8 * ((e >> 1) & 1)) + 16 * n1 * pi(8 * (e >> 2) + 2 * t + (e & 1));
+}
+
+/// Address of time m < 256 of row r of an input buffer.
+__device__ __forceinline__ uint32_t at_time(uint32_t buffer, int r, int m) {
+  return buffer + ((m >> 6) << 12) + r * 128 + ((((m >> 3) & 7) ^ (r & 7)) << 4) + 2 * (m & 7);
+}
+/// ... of the two times before m (m even); row -1 lies inside the kernel's memory, unused.
+__device__ __forceinline__ uint32_t at_halo(uint32_t buffer, int r, int m) {
+  return m != 0 ? at_time(buffer, r, m - 2) : at_time(buffer, r - 1, 254);
+}
+
+/// What a lane reads in the first column phase: 4 adjacent times (32 warp + 4 g ..) of 8 rows
+/// (s < 4, e < 2). One address is kept, its siblings differ by an XOR or a constant.
+/// N1 = 32 (kFull) takes even and odd rows apart, the first radix-2 step.
+template <bool kFull>
+struct GateAddress {
+  uint32_t at, halo0, halo1;
+  __device__ __forceinline__ GateAddress(uint32_t buffer, int warp, int lane) {
+    const int ra = first_row(lane & 3);
+    const int m = 32 * warp + 4 * (lane >> 2);
+    at = at_time(buffer, ra, m);
+    halo0 = at_halo(buffer, ra, m);
+    halo1 = at_halo(buffer, kFull ? ra + 1 : ra ^ 3, m);
+  }
+  static __device__ __forceinline__ int first_row(int t) { return kFull ? 2 * t : sigma(2 * t); }
+  __device__ __forceinline__ uint32_t times(int s, int e) const {
+    return kFull ? (s > 1 ? at ^ 144 : at) + (s & 1) * 2048 + e * 1024
+                 : (e != 0 ? at ^ 432 : at) + s * 1024;
+  }
+  __device__ __forceinline__ uint32_t halo(int s, int e) const {
+    return kFull ? (s > 1 ? halo1 : halo0) + (s & 1) * 2048 + e * 1024
+                 : (e != 0 ? halo1 : halo0) + s * 1024;
+  }
+};
+
+/// What a lane reads and writes in the last column phase: 4 adjacent times (32 warp + 16 q + 4 t
+/// ..) of 4 rows (i, r < 2).
+template <bool kFull>
+struct OutputAddress {
+  uint32_t at, halo0, halo1, halo2;
+  __device__ __forceinline__ OutputAddress(uint32_t buffer, int warp, int lane) {
+    const int sg = first_row(lane >> 2);
+    const int m = 32 * warp + 4 * (lane & 3);
+    at = at_time(buffer, sg, m);
+    halo0 = at_halo(buffer, sg, m);
+    halo1 = at_halo(buffer, sg, m + 16);
+    halo2 = at_halo(buffer, sg + 1, m);
+  }
+  static __device__ __forceinline__ int first_row(int g) { return kFull ? 2 * g : sigma(g); }
+  static __device__ __forceinline__ int row(int i, int r, int g) {
+    return kFull ? 16 * r + i + first_row(g) : 16 * i + 8 * r + first_row(g);
+  }
+  __device__ __forceinline__ uint32_t times(int i, int r, int q) const {
+    const uint32_t a = q != 0 ? at ^ 32 : at;
+    return kFull ? (i != 0 ? a ^ 144 : a) + r * 2048 : a + i * 2048 + r * 1024;
+  }
+  __device__ __forceinline__ uint32_t halo(int i, int r, int q) const {
+    return kFull ? (q != 0 ? (i != 0 ? halo1 ^ 144 : halo1) : (i != 0 ? halo2 : halo0)) + r * 2048
+                 : (q != 0 ? halo1 : halo0) + i * 2048 + r * 1024;
+  }
+};
+
+/// Addresses in the exchange buffer. The column phases of warp w own n2 = 2w, 2w + 1 at both ends
+/// of a tile, so that no barrier is needed between tiles.
+struct ExchangeAddress {
+  uint32_t store;  // first phase: row k1 = g (+ 8 i), chunk of n2; second chunk: ^ 16
+  uint32_t load;   // last phase: row r of k1 block lane / 8; second chunk: ^ 16, second n2: ^ 32
+  __device__ __forceinline__ ExchangeAddress(uint32_t buffer, int warp, int lane) {
+    const int g = lane >> 2;
+    const int t = lane & 3;
+    const int n2 = 2 * warp + (t >> 1);
+    store = buffer + g * 512 + (((2 * n2) ^ swizzle_n2(n2) ^ swizzle_k1(g)) << 4) + 8 * (t & 1);
+    load = buffer + lane * 512 + (((4 * warp) ^ swizzle_n2(2 * warp) ^ swizzle_k1(lane & 7)) << 4);
+  }
+  /// Row phase: ldmatrix row of this lane in row k1.
+  static __device__ __forceinline__ uint32_t row(uint32_t buffer, int k1, int lane) {
+    const int r = lane & 7;
+    const int h = (lane >> 3) & 1;
+    const int n2 = 4 * (r >> 1) + 2 * h + (r & 1);
+    return buffer + k1 * 512 + (((2 * n2 + (lane >> 4)) ^ swizzle_n2(n2) ^ swizzle_k1(k1)) << 4);
+  }
+};
+
+/// One channel of a tile by 16- or 4-byte asynchronous copies of `kThreads` threads: any length,
+/// any batch, zeros beyond both. `n0` is the time of the tile's first point.
+template <int kThreads, class T>
+__device__ __forceinline__ void copy_tile(uint32_t dst, const Tensor<const T>& x, int b0, int c,
+                                          int n0, int log_n1, bool wide, int tid) {
+#pragma unroll 1
+  for (int q = tid; q < kTilePoints / 8; q += kThreads) {
+    const int r = q >> 5;
+    const int m = 8 * (q & 31);
+    const int b = b0 + (r >> log_n1);
+    const int n = n0 + 256 * (r & ((1 << log_n1) - 1)) + m;
+    const int valid = b < x.batch ? 2 * min(max(x.length - n, 0), 8) : 0;
+    const T* src = valid > 0 ? x.row(b, c) + n : x.data;
+    const uint32_t to = at_time(dst, r, m);
+    if (wide) {
+      async_copy<16>(to, src, valid);
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int left = min(max(valid - 4 * i, 0), 4);
+        async_copy<4>(to + 4 * i, left > 0 ? src + 2 * i : x.data, left);
+      }
+    }
+  }
+}
+
+/// Four adjacent elements as two words, of which the first `valid` exist in the row.
+template <class T>
+__device__ __forceinline__ void store4(T* dst, uint32_t w0, uint32_t w1, int valid, bool wide) {
+  auto* half = reinterpret_cast<uint16_t*>(dst);
+  if (valid >= 4 && wide) {
+    *reinterpret_cast<uint2*>(dst) = make_uint2(w0, w1);
+    return;
+  }
+  if (valid > 1) {
+    *reinterpret_cast<uint32_t*>(dst) = w0;
+  } else if (valid > 0) {
+    half[0] = static_cast<uint16_t>(w0);
+  }
+  if (valid > 3) {
+    *reinterpret_cast<uint32_t*>(dst + 2) = w1;
+  } else if (valid > 2) {
+    half[2] = static_cast<uint16_t>(w1);
+  }
+}
+
+}  // namespace hyena::kernels::cuda
