@@ -8,6 +8,8 @@
 #include <torch/library.h>
 
 #include "hyena/ops/check.h"
+#include "hyena/ops/cpu_gated_conv.h"
+#include "hyena/ops/cuda_mixer.h"
 #include "hyena/ops/layout.h"
 #include "hyena/ops/long_conv.h"
 #include "hyena/ops/short_conv.h"
@@ -160,6 +162,13 @@ at::Tensor forward(const at::Tensor& p_BCL, const at::Tensor& short_weight_CT,
                    const OptionalTensor& skip_MD, c10::string_view mode_name) {
   const MixerMode mode = mixer_mode(mode_name);
   check(p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, mode);
+  if (cpu::supports(p_BCL)) {
+    return cpu::mixer_forward(p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, mode);
+  }
+  if (cuda::supports(p_BCL, short_weight_CT, h_MDK, mode)) {
+    return in_layout_of(p_BCL,
+                        cuda::mixer_forward(p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD));
+  }
   return in_layout_of(
       p_BCL, composed::hyena_mixer(p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, mode));
 }
@@ -168,8 +177,23 @@ Gradients backward(const at::Tensor& dy_BDL, const at::Tensor& p_BCL,
                    const at::Tensor& short_weight_CT, const OptionalTensor& short_bias_C,
                    const at::Tensor& h_MDK, const OptionalTensor& skip_MD,
                    c10::string_view mode_name) {
-  auto [dp, dweight, dbias, dh, dskip] = composed::hyena_mixer_backward(
-      dy_BDL, p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, mixer_mode(mode_name));
+  const MixerMode mode = mixer_mode(mode_name);
+  Gradients d;
+  if (cpu::supports(p_BCL)) {
+    auto fused =
+        cpu::mixer_backward(dy_BDL, p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, mode);
+    d = {fused.p_BCL, fused.weight_CT.to(short_weight_CT.scalar_type()), fused.bias_C, fused.h_MDK,
+         fused.skip_MD};
+    if (short_bias_C) {
+      std::get<2>(d) = fused.bias_C.to(short_bias_C->scalar_type());
+    }
+  } else if (cuda::supports(p_BCL, short_weight_CT, h_MDK, mode)) {
+    d = cuda::mixer_backward(dy_BDL, p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD);
+  } else {
+    d = composed::hyena_mixer_backward(dy_BDL, p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD,
+                                       mode);
+  }
+  auto& [dp, dweight, dbias, dh, dskip] = d;
   const at::Tensor none = h_MDK.new_empty({0});
   return {in_layout_of(p_BCL, dp), dweight.contiguous(), short_bias_C ? dbias : none,
           dh.contiguous(), skip_MD ? dskip : none};

@@ -7,6 +7,7 @@
 #include <torch/library.h>
 
 #include "hyena/ops/check.h"
+#include "hyena/ops/cpu_gated_conv.h"
 #include "hyena/ops/layout.h"
 
 namespace hyena::ops {
@@ -149,16 +150,43 @@ void check(const at::Tensor& u_BDL, const at::Tensor& h_DK, const OptionalTensor
   }
 }
 
+cpu::Filter cpu_filter(const at::Tensor& h_DK, const OptionalTensor& skip_D,
+                       const OptionalTensor& reverse_DK) {
+  const auto dense = [](const OptionalTensor& x) { return x ? x->contiguous() : at::Tensor(); };
+  return {.h_DK = h_DK.contiguous(), .skip_D = dense(skip_D), .reverse_DK = dense(reverse_DK)};
+}
+
 at::Tensor forward(const at::Tensor& u_BDL, const at::Tensor& h_DK, const OptionalTensor& skip_D,
                    const OptionalTensor& reverse_DK, c10::string_view algorithm) {
   check(u_BDL, h_DK, skip_D, reverse_DK);
-  return in_layout_of(u_BDL,
-                      composed::long_conv(u_BDL, h_DK, skip_D, reverse_DK, parse(algorithm)));
+  const LongConvAlgorithm parsed = parse(algorithm);
+  if (parsed != LongConvAlgorithm::kDirect && cpu::supports(u_BDL)) {
+    const at::Tensor y = empty_in_layout_of(u_BDL, u_BDL.size(1));
+    cpu::GatedConv(u_BDL, /*taps=*/0, cpu_filter(h_DK, skip_D, reverse_DK))
+        .forward({}, {}, {.x_BDL = u_BDL}, y);
+    return y;
+  }
+  return in_layout_of(u_BDL, composed::long_conv(u_BDL, h_DK, skip_D, reverse_DK, parsed));
 }
 
 Gradients backward(const at::Tensor& dy_BDL, const at::Tensor& u_BDL, const at::Tensor& h_DK,
                    const OptionalTensor& skip_D, const OptionalTensor& reverse_DK,
-                   c10::string_view /*algorithm*/) {
+                   c10::string_view algorithm) {
+  if (parse(algorithm) != LongConvAlgorithm::kDirect && cpu::supports(u_BDL)) {
+    const cpu::Filter filter = cpu_filter(h_DK, skip_D, reverse_DK);
+    const auto gradient_of = [](const at::Tensor& x) {
+      return x.defined() ? at::empty_like(x) : at::Tensor();
+    };
+    const cpu::Filter d{.h_DK = gradient_of(filter.h_DK),
+                        .skip_D = gradient_of(filter.skip_D),
+                        .reverse_DK = gradient_of(filter.reverse_DK)};
+    const at::Tensor du = empty_in_layout_of(u_BDL, u_BDL.size(1));
+    cpu::GatedConv(u_BDL, /*taps=*/0, filter)
+        .backward({}, {}, {.x_BDL = u_BDL}, dy_BDL.to(u_BDL.scalar_type()), {}, {}, {.x_BDL = du},
+                  d);
+    const at::Tensor none = h_DK.new_empty({0});
+    return {du, d.h_DK, skip_D ? d.skip_D : none, reverse_DK ? d.reverse_DK : none};
+  }
   auto [du, dh, dskip, dreverse] =
       composed::long_conv_backward(dy_BDL, u_BDL, h_DK, skip_D, reverse_DK);
   const at::Tensor none = h_DK.new_empty({0});

@@ -1,0 +1,73 @@
+// The CPU kernel hyena/kernels/gated_conv.h on tensors: threads, workspaces, strides.
+#pragma once
+
+#include <optional>
+
+#include <ATen/core/Tensor.h>
+
+#include "hyena/kernels/gated_conv.h"
+#include "hyena/ops/hyena_mixer.h"
+
+namespace hyena::ops::cpu {
+
+/// A factor of y = post . (h * (pre . v)): a (B, D, L) tensor, behind a short convolution where
+/// `weight_DT` is defined. An undefined `x_BDL` is a factor of ones.
+struct Factor {
+  at::Tensor x_BDL{};
+  at::Tensor weight_DT{};  // contiguous, dtype of the filter
+  at::Tensor bias_D{};
+};
+
+/// The same three tensors, for gradients: written in place.
+using FactorGradient = Factor;
+
+struct Filter {
+  at::Tensor h_DK{};  // contiguous; float32, or float64 for float64 factors
+  at::Tensor skip_D{};
+  at::Tensor reverse_DK{};
+};
+
+/// True where the kernel computes on `x`: a non-empty CPU tensor in float32, float64 or bfloat16.
+[[nodiscard]] bool supports(const at::Tensor& x);
+
+/// The kernel on one set of factors. The plan and the filter's spectrum are made once and serve the
+/// forward and the backward.
+class GatedConv {
+ public:
+  GatedConv(const at::Tensor& like_BDL, std::int64_t taps, const Filter& filter);
+
+  void forward(const Factor& post, const Factor& pre, const Factor& v,
+               const at::Tensor& y_BDL) const;
+
+  /// Writes every gradient whose tensor is defined; those of present factors must be.
+  void backward(const Factor& post, const Factor& pre, const Factor& v, const at::Tensor& dy_BDL,
+                const FactorGradient& dpost, const FactorGradient& dpre, const FactorGradient& dv,
+                const Filter& dfilter) const;
+
+ private:
+  kernels::GatedConvPlan plan_;
+  at::Tensor spectrum_;
+};
+
+/// hyena_mixer of any order and mode, and its backward; arguments were checked. A (B, D, L) tensor
+/// is kept per long convolution but the last, nothing else of that size.
+[[nodiscard]] at::Tensor mixer_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
+                                       const std::optional<at::Tensor>& bias_C,
+                                       const at::Tensor& h_MDK,
+                                       const std::optional<at::Tensor>& skip_MD, MixerMode mode);
+
+struct MixerGradients {
+  at::Tensor p_BCL;
+  at::Tensor weight_CT;
+  at::Tensor bias_C;
+  at::Tensor h_MDK;
+  at::Tensor skip_MD;
+};
+[[nodiscard]] MixerGradients mixer_backward(const at::Tensor& dy_BDL, const at::Tensor& p_BCL,
+                                            const at::Tensor& weight_CT,
+                                            const std::optional<at::Tensor>& bias_C,
+                                            const at::Tensor& h_MDK,
+                                            const std::optional<at::Tensor>& skip_MD,
+                                            MixerMode mode);
+
+}  // namespace hyena::ops::cpu
