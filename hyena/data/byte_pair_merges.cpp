@@ -33,7 +33,8 @@ const BytePairMerges::Slot& BytePairMerges::find(std::uint32_t left, std::uint32
 void BytePairMerges::apply(std::vector<std::uint32_t>& ids, Scratch& scratch) const {
   // A linked list over the positions of `ids`; a heap of its pairs. Entries of the heap whose pair
   // is gone are recognised by their rank and skipped.
-  auto& [nodes, heap] = scratch;
+  std::vector<Scratch::Node>& nodes = scratch.nodes;
+  std::vector<std::uint64_t>& heap = scratch.heap;
   const auto count = static_cast<std::uint32_t>(ids.size());
   nodes.resize(count);
   heap.clear();

@@ -63,8 +63,9 @@ std::vector<std::string> matches(const std::string& pattern) {
     return {pattern};
   }
   glob_t found{};
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): without GLOB_TILDE it reads no shared state
   const int status = ::glob(pattern.c_str(), 0, nullptr, &found);
-  const std::vector<std::string> names(found.gl_pathv, found.gl_pathv + found.gl_pathc);
+  std::vector<std::string> names(found.gl_pathv, found.gl_pathv + found.gl_pathc);
   ::globfree(&found);
   if (status != 0 || names.empty()) {
     throw user_error("no file matches {}", pattern);

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 #include <unordered_map>
+#include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -77,8 +78,8 @@ std::vector<std::string> read_vocabulary(std::string_view json, const std::strin
 /// Reads merges.txt line by line; keeps what the order of merging relies on.
 class MergesReader {
  public:
-  MergesReader(const IdOfBytes& ids, std::size_t vocab_size, const std::string& path)
-      : ids_(ids), path_(path), made_at_(vocab_size, kNever) {
+  MergesReader(const IdOfBytes& ids, std::size_t vocab_size, std::string path)
+      : ids_(ids), path_(std::move(path)), made_at_(vocab_size, kNever) {
     for (int byte = 0; byte < 256; ++byte) {
       made_at_[ids.at(std::string(1, static_cast<char>(byte)))] = 0;
     }
@@ -228,7 +229,7 @@ std::int64_t Gpt2Tokenizer::vocab_size() const {
 }
 
 void Gpt2Tokenizer::encode_to(std::string_view text, const TokenSink& sink) const {
-  constexpr std::size_t kBatch = 16 * 1024;
+  constexpr std::size_t kBatch = std::size_t{16} * 1024;
   const std::unique_lock<std::mutex> lock(cache_mutex_, std::try_to_lock);
   BytePairMerges::Scratch scratch;
   std::vector<std::uint32_t> piece_ids;

@@ -1,5 +1,6 @@
 #include "hyena/data/ngram.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
@@ -27,7 +28,7 @@ using Table = std::unordered_map<std::uint64_t, Value, MixedHash>;
 void for_each_token(const Corpus& corpus,
                     const std::function<void(std::uint64_t history, std::size_t known,
                                              std::uint64_t token)>& visit) {
-  constexpr std::int64_t kBlock = 64 * 1024;
+  constexpr std::int64_t kBlock = std::int64_t{64} * 1024;
   constexpr std::uint64_t kHistoryMask = (std::uint64_t{1} << (2 * kTokenBits)) - 1;
   std::vector<std::int64_t> block;
   for (const Corpus::File& file : corpus.files()) {

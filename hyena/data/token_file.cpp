@@ -1,6 +1,7 @@
 #include "hyena/data/token_file.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #include <string_view>
@@ -17,7 +18,7 @@ constexpr std::string_view kMagic = "HYTOKENS";
 constexpr std::uint32_t kVersion = 1;
 
 struct Header {
-  char magic[8];
+  std::array<char, 8> magic;
   std::uint32_t version;
   std::uint32_t token_bytes;
   std::uint64_t tokens;
@@ -60,7 +61,7 @@ TokenFileWriter::TokenFileWriter(const std::filesystem::path& path, const Tokeni
   header.vocab_size = static_cast<std::uint64_t>(vocab_size_);
   header.name_size = static_cast<std::uint32_t>(name.size());
   header.fingerprint_size = static_cast<std::uint32_t>(fingerprint.size());
-  std::memcpy(header.magic, kMagic.data(), kMagic.size());
+  std::memcpy(header.magic.data(), kMagic.data(), kMagic.size());
   std::string start(bytes_of(header));
   start += name;
   start += fingerprint;

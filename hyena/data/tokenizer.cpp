@@ -18,7 +18,7 @@ std::vector<std::uint32_t> Tokenizer::encode(std::string_view text) const {
 }
 
 void ByteTokenizer::encode_to(std::string_view text, const TokenSink& sink) const {
-  constexpr std::size_t kBatch = 16 * 1024;
+  constexpr std::size_t kBatch = std::size_t{16} * 1024;
   std::vector<std::uint32_t> ids;
   for (std::size_t begin = 0; begin < text.size(); begin += ids.size()) {
     const std::string_view part = text.substr(begin, kBatch);

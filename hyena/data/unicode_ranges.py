@@ -26,7 +26,7 @@ def main():
     print(f"// Written by unicode_ranges.py with regex {regex.__version__}. Do not edit.")
     for name, pattern in (("Letters", r"\p{L}"), ("Numbers", r"\p{N}"), ("Spaces", r"\s")):
         cells = [f"{{0x{first:X}, 0x{last:X}}}," for first, last in ranges(pattern)]
-        print(f"constexpr CodeRange k{name}[] = {{")
+        print(f"constexpr std::array<CodeRange, {len(cells)}> k{name}{{{{")
         line = "   "
         for cell in cells:
             if len(line) + 1 + len(cell) > 100:
@@ -34,7 +34,7 @@ def main():
                 line = "   "
             line += " " + cell
         print(line)
-        print("};")
+        print("}};")
 
 
 if __name__ == "__main__":

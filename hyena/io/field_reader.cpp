@@ -209,7 +209,7 @@ bool FieldReader::read(std::string_view key, std::vector<std::string>& value) {
 FieldReader FieldReader::section(std::string_view key) {
   static const Json kEmpty = Json::object();
   const Json* found = find(key);
-  return FieldReader(found == nullptr ? kEmpty : *found, full_name(key));
+  return {found == nullptr ? kEmpty : *found, full_name(key)};
 }
 
 void FieldReader::finish() const {

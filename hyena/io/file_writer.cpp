@@ -11,7 +11,7 @@
 namespace hyena::io {
 namespace {
 
-constexpr std::size_t kBufferBytes = 64 * 1024;
+constexpr std::size_t kBufferBytes = std::size_t{64} * 1024;
 
 [[noreturn]] void fail(const std::filesystem::path& path, int error) {
   throw run_error("cannot write {}: {}", path.string(), errno_text(error));

@@ -25,15 +25,17 @@ class JsonWatcher final : public nlohmann::json_sax<JsonType> {
 
   using Base = nlohmann::json_sax<JsonType>;
   bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(typename Base::number_integer_t) override { return true; }
-  bool number_unsigned(typename Base::number_unsigned_t) override { return true; }
-  bool number_float(typename Base::number_float_t, const std::string&) override { return true; }
-  bool string(std::string&) override { return true; }
-  bool binary(typename Base::binary_t&) override { return true; }
-  bool start_array(std::size_t) override { return start(); }
+  bool boolean(bool /*value*/) override { return true; }
+  bool number_integer(typename Base::number_integer_t /*value*/) override { return true; }
+  bool number_unsigned(typename Base::number_unsigned_t /*value*/) override { return true; }
+  bool number_float(typename Base::number_float_t /*value*/, const std::string& /*text*/) override {
+    return true;
+  }
+  bool string(std::string& /*value*/) override { return true; }
+  bool binary(typename Base::binary_t& /*value*/) override { return true; }
+  bool start_array(std::size_t /*size*/) override { return start(); }
   bool end_array() override { return end(); }
-  bool start_object(std::size_t) override { return start(); }
+  bool start_object(std::size_t /*size*/) override { return start(); }
   bool end_object() override { return end(); }
   bool key(std::string& key) override {
     if (!open_.back().insert(key).second) {
@@ -42,7 +44,8 @@ class JsonWatcher final : public nlohmann::json_sax<JsonType> {
     return true;
   }
   /// Stops; the parse that follows reports it.
-  bool parse_error(std::size_t, const std::string&, const nlohmann::json::exception&) override {
+  bool parse_error(std::size_t /*byte*/, const std::string& /*token*/,
+                   const nlohmann::json::exception& /*error*/) override {
     return false;
   }
 

@@ -76,9 +76,10 @@ class HeaderParser {
     TensorView view;
     view.name = name;
     const nlohmann::json& dtype = field(name, fields, "dtype");
-    const auto row = std::find_if(kDTypes.begin(), kDTypes.end(), [&](const DTypeRow& candidate) {
-      return dtype.is_string() && candidate.name == dtype.get_ref<const std::string&>();
-    });
+    const auto* const row =
+        std::find_if(kDTypes.begin(), kDTypes.end(), [&](const DTypeRow& candidate) {
+          return dtype.is_string() && candidate.name == dtype.get_ref<const std::string&>();
+        });
     if (row == kDTypes.end()) {
       throw bad_entry(name, fmt::format("unknown dtype {}", dtype.dump()));
     }

@@ -45,16 +45,16 @@ Json to_json(const toml::node& node, std::string_view what) {
     return list;
   }
   if (const auto* text = node.as_string()) {
-    return Json(text->get());
+    return text->get();
   }
   if (const auto* integer = node.as_integer()) {
-    return Json(integer->get());
+    return integer->get();
   }
   if (const auto* number = node.as_floating_point()) {
-    return Json(number->get());
+    return number->get();
   }
   if (const auto* boolean = node.as_boolean()) {
-    return Json(boolean->get());
+    return boolean->get();
   }
   throw user_error("{}:{}: dates and times are not used here; write a string in quotes", what,
                    place(node.source()));
@@ -78,7 +78,7 @@ Json override_value(std::string_view assignment, std::string_view text) {
       }
     }
   }
-  return Json(std::string(text));
+  return std::string(text);
 }
 
 std::string toml_string(const std::string& text) {
