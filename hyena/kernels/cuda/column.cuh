@@ -14,6 +14,8 @@ namespace hyena::kernels::cuda {
 /// Three taps from the oldest to now, and a bias.
 struct Fir {
   float w0, w1, w2, bias;
+  __device__ __forceinline__ Fir(float v0, float v1, float v2, float b)
+      : w0(v0), w1(v1), w2(v2), bias(b) {}
   __device__ __forceinline__ explicit Fir(uint32_t smem) {
     const uint4 u = lds128(smem);
     w0 = __uint_as_float(u.x);

@@ -12,6 +12,7 @@
 #include "hyena/kernels/cuda/backward_args.h"
 #include "hyena/kernels/cuda/fft.cuh"
 #include "hyena/kernels/cuda/launch.h"
+#include "hyena/kernels/cuda/slots.cuh"
 
 namespace hyena::kernels::cuda {
 namespace {
@@ -24,16 +25,6 @@ struct FinishArgs {
   int64_t filter_length;
 };
 
-/// Block of the backward whose range [total b / blocks, total (b + 1) / blocks) holds `item`.
-__device__ __forceinline__ int owner(int64_t item, int64_t total, int blocks) {
-  int b = static_cast<int>(item * blocks / total);
-  while (total * (b + 1) / blocks <= item)
-    ++b;
-  while (total * b / blocks > item)
-    --b;
-  return b;
-}
-
 template <int kLogN1>
 __global__ void __launch_bounds__(kFilterThreads) finish_gradients(const FinishArgs a) {
   constexpr int kN1 = 1 << kLogN1;
@@ -45,12 +36,10 @@ __global__ void __launch_bounds__(kFilterThreads) finish_gradients(const FinishA
   const FftBuffer x{memory};
   const int d = blockIdx.x;
   const int tid = threadIdx.x;
-  const int64_t total = static_cast<int64_t>(a.channels) * a.groups;
-  const int from = owner(static_cast<int64_t>(d) * a.groups, total, a.blocks);
-  const int to = owner(static_cast<int64_t>(d + 1) * a.groups - 1, total, a.blocks);
+  const SlotRange slots(d, a.channels, a.groups, a.blocks);
   for (int u0 = tid; u0 < kPoints; u0 += kUnroll * kFilterThreads) {
     float2 sum[kUnroll] = {};
-    for (int b = from; b <= to; ++b)
+    for (int b = slots.first; b <= slots.last; ++b)
       for (int row = 0; row < kTileRows; row += kN1)
 #pragma unroll
         for (int i = 0; i < kUnroll; ++i) {
@@ -77,18 +66,7 @@ __global__ void __launch_bounds__(kFilterThreads) finish_gradients(const FinishA
     a.to.dh_DK[d * a.filter_length + n] = y;
     if (n == 0) a.to.dskip_D[d] = y;
   }
-  if (tid < kParameterSums) {
-    float sum = 0.F;
-    for (int b = from; b <= to; ++b)
-      sum += a.parameter_sums[static_cast<int64_t>(d + b) * kParameterSums + tid];
-    const int channel = (tid >> 2) * a.channels + d;
-    const int tap = (tid & 3) - (3 - a.taps);
-    if ((tid & 3) == 3) {
-      a.to.dbias_C[channel] = sum;
-    } else if (tap >= 0) {
-      a.to.dweight_CT[channel * a.taps + tap] = sum;
-    }
-  }
+  finish_parameters(a.parameter_sums, d, slots, a.to, d, a.channels, a.taps, tid);
 }
 
 template <int kLogN1>

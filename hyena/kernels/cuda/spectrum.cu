@@ -73,8 +73,9 @@ __global__ void __launch_bounds__(kFilterThreads) spectrum_kernel(const Spectrum
 #pragma unroll
   for (const uint32_t v : maxima)
     all = max(all, v);
-  // Twice the largest power of two not above the largest component; 1 if there is none.
-  const uint32_t exponent = all == 0 ? 127U : min(max((all >> 23) + 1, 64U), 190U);
+  // Twice the largest power of two not above the largest component; tiny if that is zero, because
+  // the scale of a product of chunks follows from the largest of theirs.
+  const uint32_t exponent = min(max((all >> 23) + 1, 64U), 190U);
   const float down = __uint_as_float((254U - exponent) << 23);
   if (tid == 0) a.scale[blockIdx.x] = __uint_as_float(exponent << 23);
   uint4* to = a.spectrum + static_cast<int64_t>(blockIdx.x) * kSpectrumVectors;

@@ -87,8 +87,16 @@ INSTANTIATE_TEST_SUITE_P(Ragged, HyenaMixerCuda,
                                          shape(2, 3, 8191, 8000, 8192), shape(3, 3, 6000, 0, 6000),
                                          shape(2, 3, 4098, 0, 4098, 3, CudaElement::kFloat16)));
 
+INSTANTIATE_TEST_SUITE_P(
+    Chunked, HyenaMixerCuda,
+    testing::Values(shape(2, 3, 16384), shape(1, 5, 24576), shape(2, 3, 16384, 300),
+                    shape(3, 2, 8194), shape(1, 3, 8193, 0, 8200), shape(2, 3, 16386),
+                    shape(2, 3, 16387, 9000, 16392), shape(1, 2, 40000), shape(1, 140, 16384),
+                    shape(1, 3, 65536), shape(1, 2, 131074), shape(1, 2, 98304, 0, 0, 2),
+                    shape(1, 2, 32768, 0, 0, 3, CudaElement::kFloat16), shape(1, 1, 1000002)));
+
 TEST_F(HyenaMixerCuda, EqualInputsGiveEqualBits) {
-  for (const std::int64_t length : {1024, 8192}) {
+  for (const std::int64_t length : {1024, 8192, 16384}) {
     MixerCase a(shape(17, 33, length), 5);
     MixerCase b = a;
     a.run();
@@ -107,7 +115,7 @@ TEST_F(HyenaMixerCuda, EqualInputsGiveEqualBits) {
 // The scale of a row must come from that row: a copy of row 0 among rows of any size, elsewhere in
 // its tile, has the same bits.
 TEST_F(HyenaMixerCuda, ARowDoesNotSeeItsNeighbours) {
-  for (const std::int64_t length : {1024, 2048, 8192}) {
+  for (const std::int64_t length : {1024, 2048, 8192, 16384}) {
     MixerCase c(shape(11, 3, length), 6);
     const auto width = static_cast<std::size_t>(3 * c.s.channels * length);
     for (std::size_t b = 1; b < 11; ++b)

@@ -1,0 +1,49 @@
+// Sums that blocks leave behind: block b of `blocks` works on tiles [total b / blocks, total (b +
+// 1) / blocks), `groups` tiles per channel in channel order, and leaves its share of channel d in
+// slot d + b. Slots are unique because ranges are contiguous; every block must own a tile.
+#pragma once
+
+#include <cstdint>
+
+#include "hyena/kernels/cuda/backward.cuh"
+#include "hyena/kernels/hyena_mixer_cuda.h"
+
+namespace hyena::kernels::cuda {
+
+/// Blocks that own tiles of channel d.
+struct SlotRange {
+  int first, last;
+  __device__ __forceinline__ SlotRange(int d, int channels, int groups, int blocks) {
+    const int64_t total = static_cast<int64_t>(channels) * groups;
+    auto owner = [&](int64_t item) {
+      int b = static_cast<int>(item * blocks / total);
+      while (total * (b + 1) / blocks <= item)
+        ++b;
+      while (total * b / blocks > item)
+        --b;
+      return b;
+    };
+    first = owner(static_cast<int64_t>(d) * groups);
+    last = owner(static_cast<int64_t>(d + 1) * groups - 1);
+  }
+};
+
+/// Gradients of the short convolutions of channel d (of `channels`), whose slots start at `slot0`.
+__device__ __forceinline__ void finish_parameters(const float* sums, int64_t slot0,
+                                                  const SlotRange& slots,
+                                                  const CudaMixerGradients& to, int d, int channels,
+                                                  int taps, int tid) {
+  if (tid >= kParameterSums) return;
+  float sum = 0.F;
+  for (int b = slots.first; b <= slots.last; ++b)
+    sum += sums[(slot0 + b) * kParameterSums + tid];
+  const int channel = (tid >> 2) * channels + d;
+  const int tap = (tid & 3) - (3 - taps);
+  if ((tid & 3) == 3) {
+    to.dbias_C[channel] = sum;
+  } else if (tap >= 0) {
+    to.dweight_CT[channel * taps + tap] = sum;
+  }
+}
+
+}  // namespace hyena::kernels::cuda
