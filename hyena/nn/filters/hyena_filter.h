@@ -4,10 +4,10 @@
 #include <cstdint>
 #include <vector>
 
-#include <torch/nn/module.h>
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
+#include "hyena/nn/filters/long_filter.h"
 #include "hyena/ops/implicit_filter.h"
 
 namespace hyena::nn {
@@ -44,17 +44,17 @@ struct HyenaFilterOptions {
 /// Parameters and buffers carry the published names: bias (M*D), pos_emb.{z, t},
 /// implicit_filter.{0, 2, ...}.{weight, bias}, implicit_filter.1.freq (shared by all sines, stored
 /// once), modulation.deltas.
-class HyenaFilterImpl : public torch::nn::Module {
+class HyenaFilterImpl : public LongFilter {
  public:
   /// @throws UserError for options out of range.
   explicit HyenaFilterImpl(const HyenaFilterOptions& options);
 
   /// The first `length` taps of every filter, shape (M, D, length): a prefix, never rescaled.
   /// @throws UserError if length > l_max.
-  [[nodiscard]] at::Tensor filters(std::int64_t length);
+  [[nodiscard]] at::Tensor filters(std::int64_t length) override;
 
   /// The skip terms, shape (M, D); undefined where options.bias is false.
-  [[nodiscard]] at::Tensor skip();
+  [[nodiscard]] at::Tensor skip() override;
 
   [[nodiscard]] const HyenaFilterOptions& options() const { return options_; }
 

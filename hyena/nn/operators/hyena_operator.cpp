@@ -6,6 +6,7 @@
 #include <torch/torch.h>
 
 #include "hyena/base/error.h"
+#include "hyena/nn/full_precision.h"
 #include "hyena/nn/operators/activation.h"
 #include "hyena/ops/long_conv.h"
 #include "hyena/ops/short_conv.h"
@@ -70,7 +71,11 @@ HyenaOperatorImpl::HyenaOperatorImpl(const HyenaOperatorOptions& options) : opti
   filter.channels = inner_ / options.num_heads;
   filter.num_filters = options.mode == ops::MixerMode::kSafari ? options.order - 1 : options.order;
   filter.l_max = options.l_max;
-  filter_ = register_module("filter_fn", HyenaFilter(filter));
+  FilterOptions& other = options_.other_filter;
+  other.channels = filter.channels;
+  other.num_filters = filter.num_filters;
+  other.l_max = filter.l_max;
+  filter_ = register_module("filter_fn", make_filter(options.filter_name, filter, other));
   if (options.post_order_ffn) {
     const std::int64_t H = options.num_heads;
     const double head_dim = static_cast<double>(inner_ / H);
@@ -100,6 +105,7 @@ at::Tensor HyenaOperatorImpl::project(const at::Tensor& u_BLD) {
 }
 
 at::Tensor HyenaOperatorImpl::filters(std::int64_t length) {
+  const FullPrecision no_autocast;
   return per_head(filter_->filters(length));
 }
 

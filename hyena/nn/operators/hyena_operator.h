@@ -2,12 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
-#include "hyena/nn/filters/hyena_filter.h"
+#include "hyena/nn/filters/parametrisations.h"
 #include "hyena/nn/operators/mixer.h"
 #include "hyena/ops/hyena_mixer.h"
 
@@ -37,8 +38,11 @@ struct HyenaOperatorOptions {
   std::string activation = "id";  ///< on the result before out_proj
   double dropout = 0.0;           ///< on the input of every long convolution, in training
 
-  /// channels, num_filters and l_max are set by the operator.
-  HyenaFilterOptions filter;
+  /// One of filter_names(): the parametrisation of the long filters.
+  std::string filter_name = "hyena";
+  /// channels, num_filters and l_max of both are set by the operator.
+  HyenaFilterOptions filter{};   ///< of "hyena"
+  FilterOptions other_filter{};  ///< of every other name
 };
 
 /// y = out_proj(mixer(short_conv(in_proj(u)))), PAPER 1.1 and 1.2. Parameters carry the published
@@ -79,7 +83,7 @@ class HyenaOperatorImpl : public Mixer {
   at::Tensor short_weight_;
   at::Tensor short_bias_;
   at::Tensor ord_proj_w_;  // (N, H, H)
-  HyenaFilter filter_{nullptr};
+  std::shared_ptr<LongFilter> filter_;
 };
 TORCH_MODULE(HyenaOperator);
 

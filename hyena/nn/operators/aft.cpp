@@ -1,0 +1,121 @@
+#include "hyena/nn/operators/aft.h"
+
+#include <limits>
+
+#include <torch/torch.h>
+
+#include "hyena/base/error.h"
+#include "hyena/nn/full_precision.h"
+#include "hyena/nn/operators/scan.h"
+
+namespace hyena::nn {
+namespace {
+
+constexpr double kSmallest = -80.0;  // exp(-80) = 1.8e-35 is still a normal float32
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+/// Logarithms and exponentials in at least float32, time last.
+at::Tensor wide_BDL(const at::Tensor& x_BLD) {
+  const auto type = x_BLD.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  return x_BLD.to(type).transpose(1, 2);
+}
+
+/// {log sum, mean} over the last T lags, w_HT[h, lag] added to the logarithms.
+std::pair<at::Tensor, at::Tensor> window_means(const at::Tensor& k_BDL, const at::Tensor& v_BDL,
+                                               const at::Tensor& w_HT) {
+  const FullPrecision no_autocast;
+  const std::int64_t L = k_BDL.size(2);
+  const std::int64_t H = w_HT.size(0);
+  const std::int64_t T = w_HT.size(1);
+  const std::int64_t blocks = (L + T - 1) / T;
+  // Every block of T outputs sees its own T inputs and those of the block before.
+  const auto cut = [&](const at::Tensor& x, double outside) {
+    const at::Tensor own =
+        at::constant_pad_nd(x, {0, blocks * T - L}, outside).unflatten(2, {blocks, T});
+    const at::Tensor before =
+        at::constant_pad_nd(own.narrow(2, 0, blocks - 1), {0, 0, 1, 0}, outside);
+    return at::cat({before, own}, -1).unflatten(1, {H, own.size(1) / H});  // (B, H, D/H, n, 2T)
+  };
+  const at::Tensor k = cut(k_BDL, -kInfinity);
+  const at::Tensor largest = std::get<0>(k.detach().max(-1, /*keepdim=*/true));
+  const at::Tensor p = at::exp(at::where(at::isinf(k), k, at::clamp_min(k - largest, kSmallest)));
+
+  const auto index = at::TensorOptions(at::kLong).device(w_HT.device());
+  const at::Tensor lag = at::arange(T, index).unsqueeze(1) + T - at::arange(2 * T, index);
+  const at::Tensor inside = at::logical_and(lag >= 0, lag < T);  // (T, 2T)
+  const at::Tensor largest_w = w_HT.detach().max();
+  const at::Tensor bias =
+      at::exp(w_HT - largest_w).index({at::indexing::Slice(), at::clamp(lag, 0, T - 1)});
+  const at::Tensor E = at::where(inside, bias, at::zeros({}, bias.options()));  // (H, T, 2T)
+  const auto sum = [&](const at::Tensor& x) {
+    return at::einsum("hij,bhdnj->bhdni", {E, x}).flatten(3, 4).flatten(1, 2).narrow(2, 0, L);
+  };
+  const at::Tensor total = sum(p);
+  const at::Tensor offset = (largest + largest_w).expand({-1, -1, -1, -1, T});
+  return {at::log(total) + offset.flatten(3, 4).flatten(1, 2).narrow(2, 0, L),
+          sum(p * cut(v_BDL, 0.0)) / total};
+}
+
+}  // namespace
+
+AftConvImpl::AftConvImpl(const AftOptions& options) : options_(options) {
+  const std::int64_t D = options.d_model;
+  if (options.window < 1) {
+    throw user_error("aft_window: expected at least 1, got {}", options.window);
+  }
+  if (options.num_heads < 1 || D % options.num_heads != 0) {
+    throw user_error("num_heads: expected a divisor of d_model = {}, got {}", D, options.num_heads);
+  }
+  q_proj_ = register_module("q_proj", torch::nn::Linear(D, D));
+  k_proj_ = register_module("k_proj", torch::nn::Linear(D, D));
+  v_proj_ = register_module("v_proj", torch::nn::Linear(D, D));
+  out_proj_ = register_module("out_proj", torch::nn::Linear(D, D));
+  w_ = register_parameter("w", at::zeros({options.num_heads, options.window}));
+}
+
+at::Tensor AftConvImpl::forward(const at::Tensor& u_BLD) {
+  const at::Tensor q = q_proj_(u_BLD);
+  const at::Tensor k = wide_BDL(k_proj_(u_BLD));
+  const at::Tensor v = wide_BDL(v_proj_(u_BLD));
+  auto [s, m] = window_means(k, v, w_);
+  const std::int64_t T = options_.window;
+  if (T < u_BLD.size(1)) {
+    const auto [s_all, m_all] = running_mean(k, v, at::zeros({k.size(1)}, k.options()));
+    std::tie(s, m) = merge_means(delayed(s_all, T, -kInfinity), delayed(m_all, T, 0.0), s, m);
+  }
+  return out_proj_(at::sigmoid(q) * m.transpose(1, 2).to(q.scalar_type()));
+}
+
+AftFullImpl::AftFullImpl(const AftOptions& options) {
+  const std::int64_t D = options.d_model;
+  q_proj_ = register_module("q_proj", torch::nn::Linear(D, D));
+  k_proj_ = register_module("k_proj", torch::nn::Linear(D, D));
+  v_proj_ = register_module("v_proj", torch::nn::Linear(D, D));
+  out_proj_ = register_module("out_proj", torch::nn::Linear(D, D));
+  w_ = register_parameter("w", at::zeros({options.l_max, options.l_max}));
+}
+
+at::Tensor AftFullImpl::forward(const at::Tensor& u_BLD) {
+  const std::int64_t L = u_BLD.size(1);
+  if (L > w_.size(0)) {
+    throw user_error("sequence of {} positions is longer than the model's l_max = {}", L,
+                     w_.size(0));
+  }
+  const at::Tensor q = q_proj_(u_BLD);
+  const at::Tensor k = wide_BDL(k_proj_(u_BLD));
+  const at::Tensor v = wide_BDL(v_proj_(u_BLD));
+  const at::Tensor future =
+      at::ones({L, L}, w_.options().dtype(at::kBool).requires_grad(false)).triu(1);
+  const at::Tensor w = w_.narrow(0, 0, L).narrow(1, 0, L).masked_fill(future, -kInfinity);
+  const at::Tensor E = at::exp(w - std::get<0>(w.detach().max(1, /*keepdim=*/true)));
+  const at::Tensor largest = std::get<0>(k.detach().max(-1, /*keepdim=*/true));
+  const at::Tensor p = at::exp(at::clamp_min(k - largest, kSmallest));
+  at::Tensor m;
+  {
+    const FullPrecision no_autocast;
+    m = at::matmul(p * v, E.t()) / at::matmul(p, E.t());
+  }
+  return out_proj_(at::sigmoid(q) * m.transpose(1, 2).to(q.scalar_type()));
+}
+
+}  // namespace hyena::nn
