@@ -153,7 +153,9 @@ void check(const at::Tensor& z_KE, at::TensorList weights, at::TensorList biases
         {{last ? "C" : "W", last ? kAny : W}, {i == 0 ? "E" : "W", i == 0 ? z_KE.size(1) : W}});
     check_parameter(kOp, name, weights[i], z_KE);
     if (!last) {
-      check_shape(kOp, "biases[" + std::to_string(i) + "]", biases[i], {{"W", W}});
+      const std::string bias = "biases[" + std::to_string(i) + "]";
+      check_shape(kOp, bias, biases[i], {{"W", W}});
+      check_parameter(kOp, bias, biases[i], z_KE);
     }
   }
   const std::int64_t C = weights[weights.size() - 1].size(0);
@@ -163,6 +165,7 @@ void check(const at::Tensor& z_KE, at::TensorList weights, at::TensorList biases
                     "[implicit_filter] t and deltas: expected both or neither.");
   if (has_window(window)) {
     check_shape(kOp, "t", window.t_K, {{"K", K}});
+    check_parameter(kOp, "t", window.t_K, z_KE);
     check_shape(kOp, "deltas", window.deltas_C, {{"C", C}});
     check_parameter(kOp, "deltas", window.deltas_C, z_KE);
   }
