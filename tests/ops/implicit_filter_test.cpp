@@ -1,0 +1,254 @@
+#include "hyena/ops/implicit_filter.h"
+
+#include <functional>
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "tests/ops/mixer_case.h"
+#include "tests/oracle/implicit_filter_oracle.h"
+#include "tests/support/gradcheck.h"
+#include "tests/support/tensors.h"
+
+namespace hyena::ops {
+namespace {
+
+using namespace testing_support;  // NOLINT: the whole file speaks it
+
+struct Case {
+  std::int64_t K = 9;
+  std::int64_t E = 5;
+  std::int64_t W = 4;
+  std::int64_t layers = 4;  // linear ones
+  std::int64_t M = 2;
+  std::int64_t D = 3;
+  bool window = true;
+  double shift = 0.05;
+  bool normalized = false;
+  ChannelLayout layout = ChannelLayout::kSafari;
+  at::ScalarType type = at::kFloat;
+
+  [[nodiscard]] std::string text() const {
+    return fmt::format("K {} E {} W {} layers {} M {} D {} window {} shift {} normalized {} {} {}",
+                       K, E, W, layers, M, D, window, shift, normalized, to_string(layout),
+                       c10::toString(type));
+  }
+};
+
+struct Inputs {
+  at::Tensor z_KE;
+  std::vector<at::Tensor> weights;
+  std::vector<at::Tensor> biases;
+  at::Tensor freq_W;
+  FilterWindow window;
+
+  [[nodiscard]] std::vector<NamedInput> named() const {
+    std::vector<NamedInput> all{{"z", z_KE}, {"freq", freq_W}};
+    for (const at::Tensor& weight : weights)
+      all.push_back({"weight", weight});
+    for (const at::Tensor& bias : biases)
+      all.push_back({"bias", bias});
+    if (window.deltas_C.defined()) all.push_back({"deltas", window.deltas_C});
+    return all;
+  }
+  [[nodiscard]] std::vector<at::Tensor> arguments() const {
+    std::vector<at::Tensor> all;
+    for (const NamedInput& input : named())
+      all.push_back(input.tensor);
+    return all;
+  }
+  /// The inverse of arguments().
+  [[nodiscard]] Inputs with(const std::vector<at::Tensor>& x) const {
+    Inputs other = *this;
+    std::size_t i = 0;
+    other.z_KE = x[i++];
+    other.freq_W = x[i++];
+    for (at::Tensor& weight : other.weights)
+      weight = x[i++];
+    for (at::Tensor& bias : other.biases)
+      bias = x[i++];
+    if (window.deltas_C.defined()) other.window.deltas_C = x[i];
+    return other;
+  }
+};
+
+Inputs inputs(const Case& c) {
+  Inputs in{.z_KE = normal({c.K, c.E}, 1, c.type),
+            .weights = {},
+            .biases = {},
+            .freq_W = normal({c.W}, 2, c.type) + 3.0,
+            .window = {.shift = c.shift, .normalized = c.normalized}};
+  for (std::int64_t i = 0; i < c.layers; ++i) {
+    const bool last = i + 1 == c.layers;
+    const std::int64_t columns = i == 0 ? c.E : c.W;
+    in.weights.push_back(
+        normal({last ? c.M * c.D : c.W, columns}, 10 + static_cast<std::uint64_t>(i), c.type) *
+        0.5);
+    if (!last) {
+      in.biases.push_back(normal({c.W}, 20 + static_cast<std::uint64_t>(i), c.type));
+    }
+  }
+  if (c.window) {
+    in.window.t_K = at::linspace(0, 1, c.K, c.type);
+    // Both signs: the window takes the magnitude.
+    in.window.deltas_C = normal({c.M * c.D}, 30, c.type) * 3.0;
+  }
+  return in;
+}
+
+using Filter = std::function<at::Tensor(const Case&, const Inputs&)>;
+
+at::Tensor registered(const Case& c, const Inputs& in) {
+  return implicit_filter(in.z_KE, in.weights, in.biases, in.freq_W, in.window, c.M, c.layout);
+}
+
+at::Tensor plain(const Case& c, const Inputs& in) {
+  return composed::implicit_filter(in.z_KE, in.weights, in.biases, in.freq_W, in.window, c.M,
+                                   c.layout);
+}
+
+/// In the memory order of h_MDK.
+oracle::BoundedRow expectation(const Case& c, const Inputs& in) {
+  const auto matrix = [](const at::Tensor& x) {
+    const Rows rows(x);
+    oracle::Matrix result;
+    for (std::int64_t i = 0; i < x.size(0); ++i)
+      result.push_back(rows[i]);
+    return result;
+  };
+  oracle::ImplicitFilter filter;
+  filter.z = matrix(in.z_KE);
+  filter.freq = values(in.freq_W);
+  for (const at::Tensor& weight : in.weights)
+    filter.weights.push_back(matrix(weight));
+  for (const at::Tensor& bias : in.biases)
+    filter.biases.push_back(values(bias));
+  if (c.window) {
+    filter.t = values(in.window.t_K);
+    filter.deltas = values(in.window.deltas_C);
+  }
+  filter.shift = c.shift;
+  filter.normalized = c.normalized;
+  std::vector<oracle::BoundedRow> at_sample;
+  for (std::int64_t n = 0; n < c.K; ++n) {
+    at_sample.push_back(
+        oracle::implicit_filter(filter, static_cast<std::size_t>(n), arithmetic_of(c.type)));
+  }
+  oracle::BoundedRow h;
+  for (std::int64_t o = 0; o < c.M; ++o) {
+    for (std::int64_t d = 0; d < c.D; ++d) {
+      const std::int64_t channel = c.layout == ChannelLayout::kSafari ? d * c.M + o : o * c.D + d;
+      for (const oracle::BoundedRow& sample : at_sample) {
+        h.push_back(sample[static_cast<std::size_t>(channel)]);
+      }
+    }
+  }
+  return h;
+}
+
+/// Every combination of the switches, with odd sizes.
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  std::int64_t turn = 0;
+  for (const bool window : {true, false}) {
+    for (const bool normalized : {false, true}) {
+      for (const ChannelLayout layout : {ChannelLayout::kSafari, ChannelLayout::kStandalone}) {
+        for (const std::int64_t M : {1, 2, 3}) {
+          const std::int64_t lengths[] = {1, 2, 7, 17, 33};
+          all.push_back({.K = lengths[turn % 5],
+                         .E = 3 + 2 * (turn % 3),
+                         .W = 3 + turn % 4,
+                         .layers = 2 + turn % 3,
+                         .M = M,
+                         .D = 2 + turn % 3,
+                         .window = window,
+                         .shift = turn % 2 == 0 ? 0.0 : 0.05,
+                         .normalized = normalized,
+                         .layout = layout});
+          ++turn;
+        }
+      }
+    }
+  }
+  return all;
+}
+
+TEST(ImplicitFilter, AgreesWithTheOracle) {
+  for (Case c : cases()) {
+    for (const auto type : {at::kFloat, at::kDouble}) {
+      c.type = type;
+      SCOPED_TRACE(c.text());
+      const Inputs in = inputs(c);
+      const oracle::BoundedRow h = expectation(c, in);
+      const at::Tensor actual = registered(c, in);
+      EXPECT_EQ(actual.sizes(), at::IntArrayRef({c.M, c.D, c.K}));
+      EXPECT_TRUE(actual.is_contiguous());
+      EXPECT_TRUE(within_running_error(h, actual));
+      EXPECT_TRUE(within_running_error(h, plain(c, in)));
+    }
+  }
+}
+
+TEST(ImplicitFilter, GradientsAreSlopes) {
+  for (Case c : cases()) {
+    c.type = at::kDouble;
+    c.K = std::min<std::int64_t>(c.K, 7);
+    SCOPED_TRACE(c.text());
+    const Inputs in = inputs(c);
+    EXPECT_TRUE(gradcheck(
+        [&](const std::vector<at::Tensor>& x) { return registered(c, in.with(x)); }, in.named()));
+  }
+}
+
+/// The explicit backward against autograd through the definition. In float64 both are the same
+/// sums: rounding of at most a few thousand operations, 1e-12.
+TEST(ImplicitFilter, ExplicitBackwardIsAutogradOfTheDefinition) {
+  for (Case c : cases()) {
+    c.type = at::kDouble;
+    SCOPED_TRACE(c.text());
+    const Inputs in = inputs(c);
+    const at::Tensor dh = normal({c.M, c.D, c.K}, 40);
+    for (const at::Tensor& x : in.arguments())
+      x.requires_grad_(true);
+    const auto explicitly = torch::autograd::grad({registered(c, in)}, in.arguments(), {dh});
+    const auto automatic = torch::autograd::grad({plain(c, in)}, in.arguments(), {dh});
+    for (std::size_t i = 0; i < explicitly.size(); ++i) {
+      EXPECT_LT(relative_error(explicitly[i], automatic[i]), 1e-12) << in.named()[i].name;
+    }
+  }
+}
+
+TEST(ImplicitFilter, APrefixOfTheFeaturesIsAPrefixOfTheFilter) {
+  const Case c{.K = 33};
+  Inputs in = inputs(c);
+  const at::Tensor whole = registered(c, in);
+  in.z_KE = in.z_KE.narrow(0, 0, 20);
+  in.window.t_K = in.window.t_K.narrow(0, 0, 20);
+  // Another size may take another matrix product, so: rounding, not bits.
+  EXPECT_LT(relative_error(registered(c, in), whole.narrow(2, 0, 20)), 1e-6);
+}
+
+TEST(ImplicitFilter, TakesTransposedAndSpacedInputs) {
+  const Case c{.K = 17};
+  Inputs in = inputs(c);
+  const oracle::BoundedRow h = expectation(c, in);
+  in.z_KE = in.z_KE.t().contiguous().t();
+  for (at::Tensor& weight : in.weights)
+    weight = with_gaps(weight);
+  in.freq_W = with_gaps(in.freq_W);
+  in.window.t_K = with_gaps(in.window.t_K);
+  in.window.deltas_C = with_gaps(in.window.deltas_C);
+  EXPECT_TRUE(within_running_error(h, registered(c, in)));
+}
+
+TEST(ImplicitFilter, SplitChannelsNamesTheChannelsOfBothLayouts) {
+  const at::Tensor c = at::arange(6, at::kDouble);
+  EXPECT_EQ(values(split_channels(c, 2, ChannelLayout::kSafari)),
+            (std::vector<double>{0, 2, 4, 1, 3, 5}));
+  EXPECT_EQ(values(split_channels(c, 2, ChannelLayout::kStandalone)),
+            (std::vector<double>{0, 1, 2, 3, 4, 5}));
+}
+
+}  // namespace
+}  // namespace hyena::ops
