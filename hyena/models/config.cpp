@@ -27,6 +27,7 @@ void visit_fields(Config& config, Visitor&& visit) {
   visit.value("vocab_size", config.vocab_size, io::IntegerRange{.min = 1, .max = 1 << 24});
   visit.value("pad_vocab_size_multiple", config.pad_vocab_size_multiple, kCount);
   visit.value("l_max", config.l_max, kLength);
+  visit.choice("mixer", config.mixer, mixer_names());
   visit.value("order", config.order, io::IntegerRange{.min = 1, .max = 64});
   visit.choice("mode", config.mode, kModes);
   visit.choice("channel_layout", config.channel_layout, kLayouts);
@@ -48,6 +49,13 @@ void visit_fields(Config& config, Visitor&& visit) {
   visit.value("filter_bias", config.filter_bias);
   visit.value("train_features", config.train_features);
   visit.value("train_decay", config.train_decay);
+  visit.choice("filter", config.filter, nn::filter_names());
+  visit.value("filter_size", config.filter_size, kWidth);
+  visit.value("kernel_threshold", config.kernel_threshold, io::NumberRange{.min = 0.0});
+  visit.value("kernel_dropout", config.kernel_dropout, kDropout);
+  visit.value("d_state", config.d_state, kWidth);
+  visit.value("head_dim", config.head_dim, kWidth);
+  visit.value("aft_window", config.aft_window, kWidth);
   visit.nullable("attn_layer_idx", config.attn_layer_idx, io::IntegerRange{.min = 0});
   visit.nullable("num_heads", config.num_heads, kWidth);
   visit.value("max_position_embeddings", config.max_position_embeddings,
@@ -95,13 +103,21 @@ struct Writing {
 
 }  // namespace
 
+const std::vector<std::string>& mixer_names() {
+  static const std::vector<std::string> names{"hyena", "attention",        "h3",
+                                              "gss",   "aft_conv",         "aft_full",
+                                              "rwkv",  "linear_attention", "performer"};
+  return names;
+}
+
 std::int64_t ModelConfig::padded_vocab_size() const {
   const std::int64_t m = pad_vocab_size_multiple;
   return (vocab_size + m - 1) / m * m;
 }
 
 bool ModelConfig::is_attention(std::int64_t layer) const {
-  return std::find(attn_layer_idx.begin(), attn_layer_idx.end(), layer) != attn_layer_idx.end();
+  return mixer == "attention" ||
+         std::find(attn_layer_idx.begin(), attn_layer_idx.end(), layer) != attn_layer_idx.end();
 }
 
 nn::HyenaOperatorOptions ModelConfig::hyena_options() const {
@@ -117,6 +133,7 @@ nn::HyenaOperatorOptions ModelConfig::hyena_options() const {
           .post_order_ffn = post_order_ffn,
           .activation = activation,
           .dropout = hyena_dropout,
+          .filter_name = filter,
           .filter = {.emb_dim = emb_dim,
                      .filter_order = filter_order,
                      .num_inner_mlps = num_inner_mlps,
@@ -127,7 +144,12 @@ nn::HyenaOperatorOptions ModelConfig::hyena_options() const {
                      .bias = filter_bias,
                      .train_features = train_features,
                      .train_decay = train_decay,
-                     .layout = ops::channel_layout(channel_layout)}};
+                     .layout = ops::channel_layout(channel_layout)},
+          .other_filter = {.size = filter_size,
+                           .width = filter_order,
+                           .omega = w,
+                           .threshold = kernel_threshold,
+                           .dropout = kernel_dropout}};
 }
 
 void read_model_fields(io::FieldReader& fields, ModelConfig& config) {
@@ -147,7 +169,9 @@ void validate(const ModelConfig& config) {
                        layer);
     }
   }
-  if (!config.attn_layer_idx.empty() &&
+  const bool has_heads = config.mixer == "attention" || config.mixer == "linear_attention" ||
+                         config.mixer == "performer" || config.mixer == "aft_conv";
+  if ((has_heads || !config.attn_layer_idx.empty()) &&
       (config.num_heads < 1 || config.d_model % config.num_heads != 0)) {
     throw user_error("num_heads: expected a divisor of d_model = {}, got {}", config.d_model,
                      config.num_heads);

@@ -20,6 +20,9 @@ struct ModelConfig {
   std::int64_t pad_vocab_size_multiple = 8;
   std::int64_t l_max = 1024;  ///< longest input, and the time scale of the filters
 
+  /// What every layer outside attn_layer_idx mixes with: one of mixer_names().
+  std::string mixer = "hyena";
+
   // Hyena layers.
   std::int64_t order = 2;
   std::string mode = "safari";            ///< or "paper"
@@ -45,9 +48,20 @@ struct ModelConfig {
   bool train_features = true;
   bool train_decay = false;
 
-  // Attention layers, by index; all of them: the GPT baseline.
+  // Their other parametrisations (nn/filters/parametrisations.h); ckconv takes filter_order and w.
+  std::string filter = "hyena";
+  std::int64_t filter_size = 64;    ///< taps, modes, states or polynomial order
+  double kernel_threshold = 0.003;  ///< long_conv: soft threshold of the taps
+  double kernel_dropout = 0.0;      ///< long_conv: dropout of the taps
+
+  // Other mixers.
+  std::int64_t d_state = 64;     ///< h3: states (and taps); gss: complex modes
+  std::int64_t head_dim = 1;     ///< h3
+  std::int64_t aft_window = 64;  ///< aft_conv: lags with a bias of their own
+
+  // Attention layers, by index; all of them (or mixer = "attention"): the GPT baseline.
   std::vector<std::int64_t> attn_layer_idx;
-  std::int64_t num_heads = 1;
+  std::int64_t num_heads = 1;  ///< of attention, linear_attention, performer and aft_conv
   std::int64_t max_position_embeddings = 0;  ///< learned positions added to the embedding; 0: none
   double attention_dropout = 0.0;
 
@@ -60,6 +74,13 @@ struct ModelConfig {
   /// The options of the Hyena layers.
   [[nodiscard]] nn::HyenaOperatorOptions hyena_options() const;
 };
+
+/// hyena, attention, h3, gss, aft_conv, aft_full, rwkv, linear_attention, performer (PAPER 7.2).
+///
+/// Reformer is not among them: it attends within chunks of tokens sorted by hash bucket, and where
+/// a chunk begins depends on how many tokens of the whole sequence fell into earlier buckets. The
+/// future decides which part of the past is seen: it fails the causality test by construction.
+[[nodiscard]] const std::vector<std::string>& mixer_names();
 
 /// Reads every key that is present into `config`, which holds the defaults. The keys are the
 /// field names, and `attn_layer_idx` and `num_heads` may be null. Does not call fields.finish().

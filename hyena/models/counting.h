@@ -18,6 +18,7 @@ namespace hyena::models {
 ///
 /// V is the true vocabulary, as the paper counts; D in the Hyena line is inner_factor * d_model on
 /// the inner side of the projections.
+/// Other mixers are counted as the Hyena line: the paper gives no formula for them.
 [[nodiscard]] double forward_flops(const ModelConfig& config);
 
 /// 3 x forward x tokens / L.

@@ -6,7 +6,7 @@
 
 #include "hyena/base/error.h"
 #include "hyena/models/initialisation.h"
-#include "hyena/nn/operators/attention.h"
+#include "hyena/models/mixers.h"
 
 namespace hyena::models {
 namespace {
@@ -29,19 +29,11 @@ LanguageModelImpl::LanguageModelImpl(const ModelConfig& config) : config_(config
         "position_embeddings", torch::nn::Embedding(config.max_position_embeddings, D));
   }
   auto layers = backbone->register_module("layers", group("layers"));
-  const nn::HyenaOperatorOptions hyena = config.hyena_options();
   for (std::int64_t i = 0; i < config.n_layer; ++i) {
-    std::shared_ptr<nn::Mixer> mixer;
-    if (config.is_attention(i)) {
-      mixer =
-          std::make_shared<nn::CausalAttentionImpl>(D, config.num_heads, config.attention_dropout);
-    } else {
-      mixer = std::make_shared<nn::HyenaOperatorImpl>(hyena);
-    }
     layers_.push_back(layers->register_module(
         std::to_string(i),
-        nn::Block(D, config.d_inner, mixer, i == 0 ? config.embed_dropout : config.resid_dropout,
-                  config.resid_dropout)));
+        nn::Block(D, config.d_inner, make_mixer(config, i),
+                  i == 0 ? config.embed_dropout : config.resid_dropout, config.resid_dropout)));
   }
   ln_f_ = backbone->register_module("ln_f", torch::nn::LayerNorm(torch::nn::LayerNormOptions({D})));
   initialise(*this, config.n_layer);
