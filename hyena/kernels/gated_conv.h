@@ -106,7 +106,8 @@ class GatedConvPlan {
   [[nodiscard]] std::size_t forward_workspace_bytes() const;
   [[nodiscard]] std::size_t backward_workspace_bytes() const;
 
-  /// Items: tiles of channels for the filter and the backward, (row, tile) pairs for the forward.
+  /// Items: tiles of channels for the filter and the backward, (tile, row) pairs for the forward,
+  /// the rows of one tile adjacent.
   [[nodiscard]] std::int64_t num_filter_items() const { return num_tiles_; }
   [[nodiscard]] std::int64_t num_forward_items() const { return shape_.batch * num_tiles_; }
   [[nodiscard]] std::int64_t num_backward_items() const { return num_tiles_; }

@@ -17,6 +17,7 @@
 
 #include "hyena/kernels/cpu/right_angle-inl.h"
 #include "hyena/kernels/cpu/stream-inl.h"
+#include "hyena/kernels/cpu/transpose-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace hyena::kernels::cpu::HWY_NAMESPACE {
@@ -53,7 +54,6 @@ class Worker {
 
   /// Scalars of one vector's spectrum.
   [[nodiscard]] std::int64_t spectrum_scalars() const { return transform_.at(size_); }
-  [[nodiscard]] std::int64_t num_tiles() const { return (shape_.channels + width_ - 1) / width_; }
   [[nodiscard]] Tile tile(std::int64_t batch, std::int64_t index) const {
     const std::int64_t first = index * width_;
     const std::int64_t left = shape_.channels - first;
@@ -62,32 +62,30 @@ class Worker {
 
   void filter(const FilterArguments& filter, const Tile& tile, T* spectrum_DN) {
     const Tag tag;
-    const T* skip_D = static_cast<const T*>(filter.skip_D);
-    const V scale = hn::Set(tag, T{1} / static_cast<T>(size_));
     for (std::int64_t c = 0; c < tile.channels; c += lanes_) {
       T* spectrum = spectrum_DN + (tile.first + c) / lanes_ * spectrum_scalars();
       pack_taps(static_cast<const T*>(filter.h_DK), tile, c);
+      add_skip(static_cast<const T*>(filter.skip_D), tile, c);
       transform_.forward(u_, spectrum);
-      const T* reverse = nullptr;
-      if (filter.reverse_DK != nullptr) {
-        pack_taps(static_cast<const T*>(filter.reverse_DK), tile, c);
-        transform_.forward(u_, x_);
-        reverse = x_;
+      if (filter.reverse_DK == nullptr) {
+        continue;
       }
-      HWY_ALIGN T skips[HWY_MAX_BYTES / sizeof(T)] = {};
-      for (std::int64_t lane = 0; skip_D != nullptr && lane < lanes_; ++lane) {
-        skips[lane] = c + lane < tile.channels ? skip_D[tile.first + c + lane] : T{0};
-      }
-      const V skip = hn::Load(tag, skips);
+      pack_taps(static_cast<const T*>(filter.reverse_DK), tile, c);
+      transform_.forward(u_, x_);
       for (std::int64_t i = 0; i < spectrum_scalars(); i += 2 * lanes_) {
-        Complex<V> value = load(tag, spectrum + i);
-        value.re = hn::Add(value.re, skip);
-        if (reverse != nullptr) {
-          const Complex<V> other = load(tag, reverse + i);
-          value = {hn::Add(value.re, other.re), hn::Sub(value.im, other.im)};
-        }
-        store(tag, {hn::Mul(value.re, scale), hn::Mul(value.im, scale)}, spectrum + i);
+        const Complex<V> forwards = load(tag, spectrum + i);
+        const Complex<V> backwards = load(tag, x_ + i);
+        store(tag, {hn::Add(forwards.re, backwards.re), hn::Sub(forwards.im, backwards.im)},
+              spectrum + i);
       }
+    }
+  }
+
+  /// The skip is one more tap at lag 0.
+  void add_skip(const T* skip_D, const Tile& tile, std::int64_t c) {
+    for (std::int64_t lane = 0; skip_D != nullptr && lane < lanes_ && c + lane < tile.channels;
+         ++lane) {
+      u_[lane] += skip_D[tile.first + c + lane] / static_cast<T>(size_);
     }
   }
 
@@ -119,6 +117,7 @@ class Worker {
   }
 
   /// out <- factor . packed, factor.data null standing for ones.
+  template <Use kUse>
   void unpack_product(Block block, Rows<const T> factor, T* packed, Rows<T> out) {
     const Tag tag;
     each_packed(block, packed, [&](std::int64_t c, std::int64_t t, const T* row) HWY_ATTR {
@@ -126,7 +125,7 @@ class Worker {
       if (factor.data != nullptr) {
         value = hn::Mul(value, hn::LoadU(tag, factor.data + t * factor.stride + c));
       }
-      hn::StoreU(value, tag, out.data + t * out.stride + c);
+      store_rows<kUse>(tag, value, out.data + t * out.stride + c);
     });
   }
 
@@ -158,8 +157,8 @@ class Worker {
         post.read(block);
         factor = post.values(block);
       }
-      unpack_product(block, factor, u_,
-                     rows_to_write(shape_.type, arguments.y, tile, block, block_));
+      unpack_product<Use::kResult>(block, factor, u_,
+                                   rows_to_write(shape_.type, arguments.y, tile, block, block_));
       write_rows(shape_.type, block_, tile, block, arguments.y);
     }
   }
@@ -169,28 +168,49 @@ class Worker {
     return {begin, left < kBlockSteps ? left : kBlockSteps};
   }
 
-  /// One vector of channels of (D, K) taps into u_, zero-filled to the transform's size.
+  /// One vector of channels of (D, K) taps, over N, into u_; zero-filled to the transform's size.
   void pack_taps(const T* h_DK, const Tile& tile, std::int64_t c) {
+    const Tag tag;
+    const std::int64_t K = shape_.filter_length;
     const std::int64_t channels = tile.channels - c < lanes_ ? tile.channels - c : lanes_;
-    const T* h = h_DK + (tile.first + c) * shape_.filter_length;
-    for (std::int64_t s = 0; s < size_; ++s) {
+    const T* h = h_DK + (tile.first + c) * K;
+    const T scale = T{1} / static_cast<T>(size_);
+    const V scales = hn::Set(tag, scale);
+    std::int64_t s = 0;
+    for (; channels == lanes_ && s + lanes_ <= K; s += lanes_) {
+      transpose_square(
+          tag, [&](std::int64_t lane) HWY_ATTR { return hn::LoadU(tag, h + lane * K + s); },
+          [&](std::int64_t i, V row)
+              HWY_ATTR { hn::StoreU(hn::Mul(row, scales), tag, u_ + transform_.real_at(s + i)); });
+    }
+    for (; s < size_; ++s) {
       T* row = u_ + transform_.real_at(s);
       for (std::int64_t lane = 0; lane < lanes_; ++lane) {
-        row[lane] =
-            s < shape_.filter_length && lane < channels ? h[lane * shape_.filter_length + s] : T{0};
+        row[lane] = s < K && lane < channels ? h[lane * K + s] * scale : T{0};
       }
     }
   }
 
   /// The first K rows of `rows` over N, to (D, K).
   void unpack_taps(const T* rows, const Tile& tile, std::int64_t c, T* h_DK) {
-    const T scale = T{1} / static_cast<T>(size_);
+    const Tag tag;
+    const std::int64_t K = shape_.filter_length;
     const std::int64_t channels = tile.channels - c < lanes_ ? tile.channels - c : lanes_;
-    T* h = h_DK + (tile.first + c) * shape_.filter_length;
-    for (std::int64_t s = 0; s < shape_.filter_length; ++s) {
+    T* h = h_DK + (tile.first + c) * K;
+    const T scale = T{1} / static_cast<T>(size_);
+    const V scales = hn::Set(tag, scale);
+    std::int64_t s = 0;
+    for (; channels == lanes_ && s + lanes_ <= K; s += lanes_) {
+      transpose_square(
+          tag,
+          [&](std::int64_t i) HWY_ATTR { return hn::LoadU(tag, rows + transform_.real_at(s + i)); },
+          [&](std::int64_t lane, V taps)
+              HWY_ATTR { hn::StoreU(hn::Mul(taps, scales), tag, h + lane * K + s); });
+    }
+    for (; s < K; ++s) {
       const T* row = rows + transform_.real_at(s);
       for (std::int64_t lane = 0; lane < channels; ++lane) {
-        h[lane * shape_.filter_length + s] = row[lane] * scale;
+        h[lane * K + s] = row[lane] * scale;
       }
     }
   }
@@ -199,10 +219,15 @@ class Worker {
   /// Calls body(c, t, row) for every vector c and step of the block, row being its packed row.
   template <class Body>
   HWY_INLINE void each_packed(Block block, T* packed, const Body& body) const {
+    const std::int64_t group = transform_.group();
+    const std::int64_t first = transform_.real_at(block.begin);
     for (std::int64_t c = 0; c < width_; c += lanes_) {
-      T* rows = packed + c / lanes_ * transform_.real_at(size_);
+      T* row = packed + c / lanes_ * transform_.real_at(size_) + first;
+      std::int64_t left = group - block.begin % group;
       for (std::int64_t t = 0; t < block.steps; ++t) {
-        body(c, t, rows + transform_.real_at(block.begin + t));
+        body(c, t, row);
+        row += --left == 0 ? 2 * lanes_ : lanes_;
+        left = left == 0 ? group : left;
       }
     }
   }
@@ -315,21 +340,26 @@ class BackwardWorker : public Worker<T> {
   void gate_gradients(const Tile& tile, Block block) {
     if (post_.present()) {
       post_.read(block);
-      this->unpack_product(block,
-                           read_rows(this->shape_.type, arguments_.dy, tile, block, this->block_),
-                           this->u_, dpost_.dq(block));
-      dpost_.write(block);
+      gate_gradient(block, read_rows(this->shape_.type, arguments_.dy, tile, block, this->block_),
+                    this->u_, dpost_);
     }
     v_.read(block);
     Rows<const T> factor{};
     if (pre_.present()) {
       pre_.read(block);
       factor = pre_.values(block);
-      this->unpack_product(block, v_.values(block), g_, dpre_.dq(block));
-      dpre_.write(block);
+      gate_gradient(block, v_.values(block), g_, dpre_);
     }
-    this->unpack_product(block, factor, g_, dv_.dq(block));
-    dv_.write(block);
+    gate_gradient(block, factor, g_, dv_);
+  }
+
+  void gate_gradient(Block block, Rows<const T> other, T* packed, FactorGradientStream<T>& to) {
+    if (to.filtered()) {
+      this->template unpack_product<Use::kSoon>(block, other, packed, to.dq(block));
+    } else {
+      this->template unpack_product<Use::kResult>(block, other, packed, to.dq(block));
+    }
+    to.write(block);
   }
 
   void filter_gradients(const Tile& tile) {
@@ -386,10 +416,11 @@ std::size_t run_forward(const GatedConvPlan& plan, const GatedConvForward& argum
   FactorStream<T> post(plan.shape(), width, &arguments.post, arena);
   FactorStream<T> pre(plan.shape(), width, &arguments.pre, arena);
   FactorStream<T> v(plan.shape(), width, &arguments.v, arena);
-  const std::int64_t tiles = worker.num_tiles();
+  const std::int64_t batch = plan.shape().batch;
   for (std::int64_t item = begin; item < end; ++item) {
-    worker.forward(arguments, post, pre, v, worker.tile(item / tiles, item % tiles));
+    worker.forward(arguments, post, pre, v, worker.tile(item % batch, item / batch));
   }
+  hwy::FlushStream();
   return arena.used();
 }
 
@@ -401,6 +432,7 @@ std::size_t run_backward(const GatedConvPlan& plan, const GatedConvBackward& arg
   for (std::int64_t item = begin; item < end; ++item) {
     worker.backward(item);
   }
+  hwy::FlushStream();
   return arena.used();
 }
 
@@ -445,6 +477,26 @@ HWY_EXPORT(filter_items);
 HWY_EXPORT(forward_items);
 HWY_EXPORT(backward_items);
 
+namespace {
+
+// Here, because a build for a single target dispatches by name within this namespace.
+std::int64_t dispatch_lanes(DataType type) {
+  return HWY_DYNAMIC_DISPATCH(num_lanes)(type);
+}
+void dispatch_filter(const GatedConvPlan& plan, const FilterArguments& filter, void* spectrum,
+                     std::int64_t begin, std::int64_t end, void* workspace) {
+  HWY_DYNAMIC_DISPATCH(filter_items)(plan, filter, spectrum, begin, end, workspace);
+}
+std::size_t dispatch_forward(const GatedConvPlan& plan, const GatedConvForward& arguments,
+                             std::int64_t begin, std::int64_t end, void* workspace) {
+  return HWY_DYNAMIC_DISPATCH(forward_items)(plan, arguments, begin, end, workspace);
+}
+std::size_t dispatch_backward(const GatedConvPlan& plan, const GatedConvBackward& arguments,
+                              std::int64_t begin, std::int64_t end, void* workspace) {
+  return HWY_DYNAMIC_DISPATCH(backward_items)(plan, arguments, begin, end, workspace);
+}
+
+}  // namespace
 }  // namespace cpu
 
 GatedConvPlan::GatedConvPlan(const GatedConvShape& shape) : shape_(shape) {
@@ -461,7 +513,7 @@ GatedConvPlan::GatedConvPlan(const GatedConvShape& shape) : shape_(shape) {
   const cpu::RowGeometry rows =
       is_double ? internals->tables_f64->rows : internals->tables_f32->rows;
 
-  const std::int64_t lanes = HWY_DYNAMIC_DISPATCH(cpu::num_lanes)(shape.type);
+  const std::int64_t lanes = cpu::dispatch_lanes(shape.type);
   const std::int64_t groups = (shape.channels + lanes - 1) / lanes;
   internals->lanes = lanes;
   internals->width = lanes * cpu::tile_vectors(groups, N, lanes * scalar_bytes);
@@ -476,10 +528,8 @@ GatedConvPlan::GatedConvPlan(const GatedConvShape& shape) : shape_(shape) {
   forward.post = forward.pre = forward.v = factor;
   GatedConvBackward backward;
   backward.post = backward.pre = backward.v = factor;
-  internals->forward_workspace_bytes =
-      HWY_DYNAMIC_DISPATCH(cpu::forward_items)(*this, forward, 0, 0, nullptr);
-  internals->backward_workspace_bytes =
-      HWY_DYNAMIC_DISPATCH(cpu::backward_items)(*this, backward, 0, 0, nullptr);
+  internals->forward_workspace_bytes = cpu::dispatch_forward(*this, forward, 0, 0, nullptr);
+  internals->backward_workspace_bytes = cpu::dispatch_backward(*this, backward, 0, 0, nullptr);
 }
 
 const char* GatedConvPlan::algorithm() const {
@@ -504,17 +554,17 @@ std::size_t GatedConvPlan::backward_workspace_bytes() const {
 
 void gated_conv_filter(const GatedConvPlan& plan, const FilterArguments& filter, void* spectrum,
                        std::int64_t begin, std::int64_t end, void* workspace) {
-  HWY_DYNAMIC_DISPATCH(cpu::filter_items)(plan, filter, spectrum, begin, end, workspace);
+  cpu::dispatch_filter(plan, filter, spectrum, begin, end, workspace);
 }
 
 void gated_conv_forward(const GatedConvPlan& plan, const GatedConvForward& arguments,
                         std::int64_t begin, std::int64_t end, void* workspace) {
-  HWY_DYNAMIC_DISPATCH(cpu::forward_items)(plan, arguments, begin, end, workspace);
+  cpu::dispatch_forward(plan, arguments, begin, end, workspace);
 }
 
 void gated_conv_backward(const GatedConvPlan& plan, const GatedConvBackward& arguments,
                          std::int64_t begin, std::int64_t end, void* workspace) {
-  HWY_DYNAMIC_DISPATCH(cpu::backward_items)(plan, arguments, begin, end, workspace);
+  cpu::dispatch_backward(plan, arguments, begin, end, workspace);
 }
 
 }  // namespace hyena::kernels

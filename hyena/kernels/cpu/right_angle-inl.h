@@ -42,6 +42,8 @@ class RightAngle {
   /// Scalars up to real row n, and up to complex row n.
   HWY_INLINE std::int64_t real_at(std::int64_t n) const { return tables_.rows.at(n) * lanes(); }
   HWY_INLINE std::int64_t at(std::int64_t n) const { return 2 * real_at(n); }
+  /// Rows from one free row to the next.
+  [[nodiscard]] std::int64_t group() const { return tables_.rows.group; }
   static HWY_INLINE std::int64_t lanes() { return static_cast<std::int64_t>(hn::Lanes(Tag())); }
 
   /// x <- spectrum of the real rows u.

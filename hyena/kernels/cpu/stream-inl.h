@@ -12,6 +12,7 @@
 #define HYENA_KERNELS_CPU_STREAM_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include "hyena/kernels/array.h"
@@ -99,6 +100,23 @@ void write_rows(DataType type, const T* packed, const Tile& tile, Block block, c
   }
 }
 
+/// What becomes of stored rows.
+enum class Use {
+  kSoon,    // read back in this block
+  kResult,  // whole cache lines bypass the caches, FlushStream() at the end: a store that first
+            // reads its line costs twice the traffic
+};
+
+template <Use kUse, class Tag>
+HWY_INLINE void store_rows(Tag tag, hn::Vec<Tag> v, hn::TFromD<Tag>* to) {
+  if (kUse == Use::kResult && hn::Lanes(tag) * sizeof(hn::TFromD<Tag>) == 64 &&
+      reinterpret_cast<std::uintptr_t>(to) % 64 == 0) {
+    hn::Stream(v, tag, to);
+  } else {
+    hn::StoreU(v, tag, to);
+  }
+}
+
 /// Calls body(lane, t) for the vectors of `steps` rows, the steps of one vector after another.
 template <class T, class Body>
 HWY_INLINE void for_vectors(std::int64_t width, std::int64_t steps, const Body& body) {
@@ -133,8 +151,9 @@ class FactorStream {
   [[nodiscard]] const T* weight(std::int64_t r) const { return weight_ + r * width_; }
 
   void open(const Tile& tile) {
+    const bool same_channels = tile_.first == tile.first && tile_.channels == tile.channels;
     tile_ = tile;
-    if (!filtered()) {
+    if (!filtered() || same_channels) {
       return;
     }
     const std::int64_t taps = halo_ + 1;
@@ -181,7 +200,9 @@ class FactorStream {
       V two_ago = hn::LoadU(tag, x_.data + c);
       V one_ago = hn::LoadU(tag, x_.data + x_.stride + c);
       for (std::int64_t t = 0; t < block.steps; ++t) {
-        const V now = hn::LoadU(tag, x_.data + (t + 2) * x_.stride + c);
+        const T* row = x_.data + (t + 2) * x_.stride + c;
+        hwy::Prefetch(row + kBlockSteps * x_.stride);
+        const V now = hn::LoadU(tag, row);
         const V older = hn::MulAdd(w1, one_ago, hn::MulAdd(w2, two_ago, bias));
         hn::StoreU(hn::MulAdd(w0, now, older), tag, q_ + t * width_ + c);
         two_ago = one_ago;
@@ -206,7 +227,7 @@ class FactorStream {
   DataType type_;
   std::int64_t width_;
   std::int64_t halo_;
-  Tile tile_{};
+  Tile tile_{-1, -1, 0, 0};
   Rows<const T> x_{};
   T* packed_;
   T* q_;
@@ -228,14 +249,17 @@ class FactorGradientStream {
     const std::int64_t most = halo > kBlockSteps ? halo : kBlockSteps;
     dq_ = arena.take<T>((halo + most) * width);
     packed_ = arena.take<T>(most * width);
+    recent_sums_ = arena.take<T>((taps_ + 1) * width);
     sums_ = arena.take<double>((taps_ + 1) * width);
   }
 
   /// Before the first row of a tile.
   void open_sums(const Tile& tile) {
     tile_ = tile;
+    blocks_ = 0;
     for (std::int64_t i = 0; i < (taps_ + 1) * width_; ++i) {
       sums_[i] = 0;
+      recent_sums_[i] = 0;
     }
   }
   /// Before the first block of a row.
@@ -245,6 +269,8 @@ class FactorGradientStream {
       dq_[i] = 0;
     }
   }
+
+  [[nodiscard]] bool filtered() const { return of_.filtered(); }
 
   /// Where to put dq of the block; finish with write().
   Rows<T> dq(Block block) {
@@ -256,8 +282,16 @@ class FactorGradientStream {
     if (!of_.filtered()) {
       return write_rows(type_, packed_, tile_, block, gradient_->dx);
     }
-    add_to_sums(block);
-    transposed_filter({block.begin - of_.halo(), block.steps});
+    const Block complete{block.begin - of_.halo(), block.steps};
+    if (taps_ == 3) {
+      filter3(complete);
+    } else {
+      add_to_sums(block);
+      transposed_filter(complete);
+    }
+    if (++blocks_ % kBlocksPerSum == 0) {
+      settle_sums();
+    }
     for (std::int64_t i = 0; i < of_.halo() * width_; ++i) {
       dq_[i] = dq_[block.steps * width_ + i];
     }
@@ -277,6 +311,7 @@ class FactorGradientStream {
     if (!of_.filtered()) {
       return;
     }
+    settle_sums();
     T* dweight_DT = static_cast<T*>(gradient_->dweight_DT);
     T* dbias_D = static_cast<T*>(gradient_->dbias_D);
     for (std::int64_t c = 0; c < tile_.channels; ++c) {
@@ -306,37 +341,73 @@ class FactorGradientStream {
     write_rows(type_, packed_, tile_, block, gradient_->dx);
   }
 
-  /// A block is summed in T, blocks in float64: the error does not grow with the length.
   void add_to_sums(Block block) {
+    const Tag tag;
+    const Rows<const T> x = of_.x();
+    const T* dq = dq_ + of_.halo() * width_;
+    for_vectors<T>(width_, block.steps, [&](std::int64_t c, std::int64_t t) HWY_ATTR {
+      const V now = hn::LoadU(tag, dq + t * width_ + c);
+      for (std::int64_t r = 0; r < taps_; ++r) {
+        T* sum = recent_sums_ + r * width_ + c;
+        const V past = hn::LoadU(tag, x.data + (t + of_.halo() - r) * x.stride + c);
+        hn::StoreU(hn::MulAdd(now, past, hn::LoadU(tag, sum)), tag, sum);
+      }
+      T* sum = recent_sums_ + taps_ * width_ + c;
+      hn::StoreU(hn::Add(now, hn::LoadU(tag, sum)), tag, sum);
+    });
+  }
+
+  /// add_to_sums and transposed_filter in one pass, for three taps.
+  void filter3(Block complete) {
     const Tag tag;
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(tag));
     const Rows<const T> x = of_.x();
-    const T* dq = dq_ + of_.halo() * width_;
+    const Rows<T> dx = rows_to_write(type_, gradient_->dx, tile_, complete, packed_);
     for (std::int64_t c = 0; c < width_; c += lanes) {
-      for (std::int64_t r = 0; r < taps_; ++r) {
-        V sum = hn::Zero(tag);
-        for (std::int64_t t = 0; t < block.steps; ++t) {
-          sum = hn::MulAdd(hn::LoadU(tag, dq + t * width_ + c),
-                           hn::LoadU(tag, x.data + (t + of_.halo() - r) * x.stride + c), sum);
-        }
-        add(sum, sums_ + r * width_ + c);
+      const V w0 = hn::LoadU(tag, of_.weight(0) + c);
+      const V w1 = hn::LoadU(tag, of_.weight(1) + c);
+      const V w2 = hn::LoadU(tag, of_.weight(2) + c);
+      T* sums = recent_sums_ + c;
+      V sum0 = hn::LoadU(tag, sums);
+      V sum1 = hn::LoadU(tag, sums + width_);
+      V sum2 = hn::LoadU(tag, sums + 2 * width_);
+      V sum = hn::LoadU(tag, sums + 3 * width_);
+      V x2 = hn::LoadU(tag, x.data + c);
+      V x1 = hn::LoadU(tag, x.data + x.stride + c);
+      V dq2 = hn::LoadU(tag, dq_ + c);
+      V dq1 = hn::LoadU(tag, dq_ + width_ + c);
+      for (std::int64_t t = 0; t < complete.steps; ++t) {
+        const V x0 = hn::LoadU(tag, x.data + (t + 2) * x.stride + c);
+        const V dq0 = hn::LoadU(tag, dq_ + (t + 2) * width_ + c);
+        sum0 = hn::MulAdd(dq0, x0, sum0);
+        sum1 = hn::MulAdd(dq0, x1, sum1);
+        sum2 = hn::MulAdd(dq0, x2, sum2);
+        sum = hn::Add(sum, dq0);
+        const V older = hn::MulAdd(w1, dq1, hn::Mul(w0, dq2));
+        store_rows<Use::kResult>(tag, hn::MulAdd(w2, dq0, older), dx.data + t * dx.stride + c);
+        x2 = x1;
+        x1 = x0;
+        dq2 = dq1;
+        dq1 = dq0;
       }
-      V sum = hn::Zero(tag);
-      for (std::int64_t t = 0; t < block.steps; ++t) {
-        sum = hn::Add(hn::LoadU(tag, dq + t * width_ + c), sum);
-      }
-      add(sum, sums_ + taps_ * width_ + c);
+      hn::StoreU(sum0, tag, sums);
+      hn::StoreU(sum1, tag, sums + width_);
+      hn::StoreU(sum2, tag, sums + 2 * width_);
+      hn::StoreU(sum, tag, sums + 3 * width_);
+    }
+    write_rows(type_, packed_, tile_, complete, gradient_->dx);
+  }
+
+  /// The last blocks were summed in T, their sums are summed in float64: the error does not grow
+  /// with the length.
+  void settle_sums() {
+    for (std::int64_t i = 0; i < (taps_ + 1) * width_; ++i) {
+      sums_[i] += static_cast<double>(recent_sums_[i]);
+      recent_sums_[i] = 0;
     }
   }
 
-  static HWY_INLINE void add(V block_sum, double* sums) {
-    const Tag tag;
-    HWY_ALIGN T values[HWY_MAX_BYTES / sizeof(T)];
-    hn::Store(block_sum, tag, values);
-    for (std::size_t i = 0; i < hn::Lanes(tag); ++i) {
-      sums[i] += static_cast<double>(values[i]);
-    }
-  }
+  static constexpr std::int64_t kBlocksPerSum = 32;
 
   const FactorStream<T>& of_;
   const FactorGradient* gradient_;
@@ -346,7 +417,9 @@ class FactorGradientStream {
   Tile tile_{};
   T* dq_;
   T* packed_;
+  T* recent_sums_;
   double* sums_;
+  std::int64_t blocks_ = 0;
 };
 
 }  // namespace
