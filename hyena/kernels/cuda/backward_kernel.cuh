@@ -136,6 +136,18 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 
   const uint64_t desc = wgmma_descriptor(base + kWgmmaOffset);
+  RowData spectra[2][2];  // kChunked: of c and du at both k1 of this warp, for the next tile
+  auto load_spectra = [&](int tile) {
+    if (!kChunked || tile >= last) return;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int64_t from =
+          static_cast<int64_t>(tile) * kSpectrumVectors + ((tid >> 5) + 16 * i) * 64 + (tid & 31);
+      load_fragment(spectra[i][0], a.spectra[0] + from);
+      load_fragment(spectra[i][1], a.spectra[1] + from);
+    }
+  };
+  load_spectra(item);
   for (int d = first / groups; d <= (last - 1) / groups; ++d) {
     const int channel = a.first_channel + d;
     const uint32_t fir = base + kFirOffset + (d & 1) * 64;
@@ -208,7 +220,7 @@ __global__ void __launch_bounds__(kThreads, 1)
           gate_tile<T, kFull, true>(z, gate_at, odd_buffer, Fir(fir), Fir(fir + 16), gate_starts, 0,
                                     0);
         }
-        TileScale<kFull>::publish(maxima, z, warp, lane);
+        TileScale<kFull>::publish(maxima, z, kLogN1, warp, lane);
         team_barrier(half + 1);
         const TileScale<kFull> scale(maxima, kLogN1, lane);
         own_scale = scale.value;
@@ -263,9 +275,8 @@ __global__ void __launch_bounds__(kThreads, 1)
         RowData u;
         float zr[2][4], zi[2][4], gr[2][4], gi[2][4];
         if (kChunked) {
-          const int64_t from = static_cast<int64_t>(item) * kSpectrumVectors + k1 * 64 + lane;
-          load_fragment(c, a.spectra[0] + from);
-          load_fragment(u, a.spectra[1] + from);
+          c = spectra[i][0];
+          u = spectra[i][1];
           constants();
         } else {
           {
@@ -343,6 +354,7 @@ __global__ void __launch_bounds__(kThreads, 1)
                                                    out, channels, channel, par, seams, warp, lane);
         }
       }
+      load_spectra(item + 1);
       team_barrier(half + 1);  // this half: its inputs are used up, its seams complete
       if (half != 0) {
         load_x1v(item + 2);

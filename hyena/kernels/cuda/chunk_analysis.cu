@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     phase ^= 1;
     float z[4][2][4];
     gate_tile<T, true, kBothFiltered>(z, gate_at, 0, fa, fb, starts, edge_a, edge_b);
-    TileScale<true>::publish(maxima, z, warp, lane);
+    TileScale<true>::publish(maxima, z, 5, warp, lane);
     uint4 radix[4];
 #pragma unroll
     for (int q = 0; q < 4; ++q)

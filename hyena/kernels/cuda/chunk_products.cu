@@ -169,24 +169,200 @@ __global__ void __launch_bounds__(kThreads) filter_products(const ProductArgs a)
   }
 }
 
+/// The filter of a channel at two frequencies, in registers, and what a product's scale needs of
+/// it.
+template <int kChunks>
+struct FilterWords {
+  uint32_t re[kChunks], im[kChunks];
+  float scale[kChunks];
+  float most = 0.F;
+
+  __device__ __forceinline__ FilterWords(const SpectrumView& filter, int64_t tile0, int word) {
+#pragma unroll
+    for (int m = 0; m < kChunks; ++m) {
+      const auto* w =
+          reinterpret_cast<const uint32_t*>(filter.spectrum + (tile0 + m) * kSpectrumVectors) +
+          (word >> 7) * 256 + (word & 127);
+      re[m] = __ldg(w);
+      im[m] = __ldg(w + 128);
+      scale[m] = __ldg(filter.scale + tile0 + m);
+      most = fmaxf(most, scale[m]);
+    }
+  }
+  __device__ __forceinline__ Pair operator[](int m) const {
+    const float2 r = __half22float2(as_half2(re[m]));
+    const float2 i = __half22float2(as_half2(im[m]));
+    return {r.x * scale[m], i.x * scale[m], r.y * scale[m], i.y * scale[m]};
+  }
+  /// Scale of the sums of kChunks products with spectra of at most `unit` / 2^-14.5.
+  __device__ __forceinline__ float product_scale(float unit) const {
+    constexpr int kLog = kChunks > 4 ? 3 : kChunks > 2 ? 2 : 1;
+    return inverse_scale(fminf(fmaxf(unit * most, 0x1p-100F), 0x1p100F)) * (1.F / (1 << kLog));
+  }
+};
+
+/// The convolution for few chunks: every operand is read once.
+template <int kChunks>
+__global__ void __launch_bounds__(kThreads) few_convolution(const ProductArgs a) {
+  const int row = blockIdx.y;  // [channel][batch]
+  const int word = blockIdx.x * kThreads + threadIdx.x;
+  const int64_t tile0 = static_cast<int64_t>(row) * kChunks;
+  const int channel = a.group.first_channel + row / a.group.batch;
+  const FilterWords<kChunks> h(a.filter, static_cast<int64_t>(channel) * kChunks, word);
+  Pair u[kChunks];
+  float most = 0.F;
+#pragma unroll
+  for (int j = 0; j < kChunks; ++j) {
+    const float unit = inverse_scale(__ldg(a.u_scale + tile0 + j));
+    u[j] = load_pair(a.u, tile0 + j, word, unit);
+    most = fmaxf(most, unit);
+  }
+  const float down = h.product_scale(most);
+  if (blockIdx.x == 0 && threadIdx.x < kChunks) a.c_scale[tile0 + threadIdx.x] = down;
+  Pair c[kChunks] = {};
+#pragma unroll
+  for (int m = 0; m < kChunks; ++m) {
+    const Pair f = h[m];
+#pragma unroll
+    for (int j = 0; j + m < kChunks; ++j)
+      accumulate<false>(c[j + m], u[j], f);
+  }
+#pragma unroll
+  for (int j = 0; j < kChunks; ++j)
+    store_pair(a.u, tile0 + j, word, c[j], down);
+}
+
+/// All three products for few chunks: every operand is read once, the sums over the batch and the
+/// filter stay in registers.
+template <int kChunks>
+__global__ void __launch_bounds__(kThreads) all_products(const ProductArgs a) {
+  const int channel = blockIdx.y;  // of the group
+  const int word = blockIdx.x * kThreads + threadIdx.x;
+  const int64_t filter0 = static_cast<int64_t>(a.group.first_channel + channel) * kChunks;
+  const FilterWords<kChunks> filter(a.filter, filter0, word);
+  Pair sum[kChunks] = {};
+#pragma unroll 1
+  for (int b = 0; b < a.group.batch; ++b) {
+    const int64_t tile0 = (static_cast<int64_t>(channel) * a.group.batch + b) * kChunks;
+    Pair u[kChunks];
+    Pair g[kChunks];
+    float u_most = 0.F;
+    float g_most = 0.F;
+#pragma unroll
+    for (int j = 0; j < kChunks; ++j) {
+      const float u_unit = inverse_scale(__ldg(a.u_scale + tile0 + j));
+      const float g_unit = inverse_scale(__ldg(a.g_scale + tile0 + j));
+      u[j] = load_pair(a.u, tile0 + j, word, u_unit);
+      g[j] = load_pair(a.g, tile0 + j, word, g_unit);
+      u_most = fmaxf(u_most, u_unit);
+      g_most = fmaxf(g_most, g_unit);
+    }
+#pragma unroll
+    for (int m = 0; m < kChunks; ++m)
+#pragma unroll
+      for (int j = m; j < kChunks; ++j)
+        accumulate<true>(sum[m], g[j], u[j - m]);
+    const float c_down = filter.product_scale(u_most);
+    const float du_down = filter.product_scale(g_most);
+    if (blockIdx.x == 0 && threadIdx.x < kChunks) {
+      a.c_scale[tile0 + threadIdx.x] = c_down;
+      a.du_scale[tile0 + threadIdx.x] = du_down;
+    }
+    Pair c[kChunks] = {};
+    Pair du[kChunks] = {};
+#pragma unroll
+    for (int m = 0; m < kChunks; ++m) {
+      const Pair h = filter[m];
+#pragma unroll
+      for (int j = 0; j + m < kChunks; ++j) {
+        accumulate<false>(c[j + m], u[j], h);
+        accumulate<true>(du[j], g[j + m], h);
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kChunks; ++j) {
+      store_pair(a.u, tile0 + j, word, c[j], c_down);
+      store_pair(a.g, tile0 + j, word, du[j], du_down);
+    }
+  }
+  const int lane = (word & 127) >> 2;
+  const int e = 2 * (word & 3);
+#pragma unroll
+  for (int m = 0; m < kChunks; ++m) {
+    float2* to = a.sums + (static_cast<int64_t>(channel) * kChunks + m) * kTilePoints +
+                 (word >> 7) * 256 + e * 32 + lane;
+    to[0] = make_float2(sum[m].re0, sum[m].im0);
+    to[32] = make_float2(sum[m].re1, sum[m].im1);
+  }
+}
+
 constexpr unsigned kWordBlocks = kTilePoints / 2 / kThreads;
 
 }  // namespace
 
+/// Calls `run` with the number of chunks as a constant where it is at most 8; false otherwise.
+template <class F>
+bool with_few_chunks(int chunks, F run) {
+  switch (chunks) {
+    case 2:
+      run.template operator()<2>();
+      return true;
+    case 3:
+      run.template operator()<3>();
+      return true;
+    case 4:
+      run.template operator()<4>();
+      return true;
+    case 5:
+      run.template operator()<5>();
+      return true;
+    case 6:
+      run.template operator()<6>();
+      return true;
+    case 7:
+      run.template operator()<7>();
+      return true;
+    case 8:
+      run.template operator()<8>();
+      return true;
+    default:
+      return false;
+  }
+}
+
 void launch_convolution(const ProductArgs& a, cudaStream_t stream) {
   const dim3 grid(kWordBlocks, a.group.channel_count * a.group.batch);
-  row_products<false><<<grid, kThreads, 0, stream>>>(a.filter, a.group, a.u, a.u_scale, a.c_scale);
+  const bool few = with_few_chunks(a.group.chunks, [&]<int kChunks>() {
+    few_convolution<kChunks><<<grid, kThreads, 0, stream>>>(a);
+  });
+  if (!few) {
+    row_products<false>
+        <<<grid, kThreads, 0, stream>>>(a.filter, a.group, a.u, a.u_scale, a.c_scale);
+  }
   check(cudaGetLastError(), "launch of the chunk convolution kernel");
 }
-void launch_correlation(const ProductArgs& a, cudaStream_t stream) {
+static void launch_correlation(const ProductArgs& a, cudaStream_t stream) {
   const dim3 grid(kWordBlocks, a.group.channel_count * a.group.batch);
   row_products<true><<<grid, kThreads, 0, stream>>>(a.filter, a.group, a.g, a.g_scale, a.du_scale);
   check(cudaGetLastError(), "launch of the chunk correlation kernel");
 }
-void launch_filter_products(const ProductArgs& a, cudaStream_t stream) {
+static void launch_filter_products(const ProductArgs& a, cudaStream_t stream) {
   const dim3 grid(kWordBlocks, (a.group.chunks + kBlock - 1) / kBlock, a.group.channel_count);
   filter_products<<<grid, kThreads, 0, stream>>>(a);
   check(cudaGetLastError(), "launch of the chunk filter gradient kernel");
+}
+
+void launch_products(const ProductArgs& a, cudaStream_t stream) {
+  const dim3 grid(kWordBlocks, a.group.channel_count);
+  const bool few = with_few_chunks(a.group.chunks, [&]<int kChunks>() {
+    all_products<kChunks><<<grid, kThreads, 0, stream>>>(a);
+  });
+  if (!few) {
+    launch_filter_products(a, stream);  // reads u and g before they are replaced
+    launch_convolution(a, stream);
+    launch_correlation(a, stream);
+  }
+  check(cudaGetLastError(), "launch of the chunk product kernel");
 }
 
 }  // namespace hyena::kernels::cuda

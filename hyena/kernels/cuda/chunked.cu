@@ -27,8 +27,7 @@ struct FinishArgs {
 /// One block per (channel, chunk): dh of the chunk from S'_m + i S'_{m+1}; chunk 0 finishes the
 /// parameters.
 __global__ void __launch_bounds__(kFilterThreads) finish_chunks(const FinishArgs a) {
-  extern __shared__ float2 memory[];
-  const FftBuffer x{memory};
+  extern __shared__ float2 x[];
   const int tid = threadIdx.x;
   const int local = blockIdx.x / a.group.chunks;
   const int m = blockIdx.x % a.group.chunks;
@@ -41,18 +40,22 @@ __global__ void __launch_bounds__(kFilterThreads) finish_chunks(const FinishArgs
       const float2 w = s[kTilePoints + u];
       v = make_float2(v.x - w.y, v.y + w.x);
     }
-    x[bit_reversed<13>(frequency(u >> 8, u & 31, (u >> 5) & 7, kTileRows))] =
+    x[place(bit_reversed_index<13>(frequency(u >> 8, u & 31, (u >> 5) & 7, kTileRows)))] =
         make_float2(v.x * radix_fix(5), v.y * radix_fix(5));
   }
   __syncthreads();
   fft<13>(x, tid);
   const int64_t first = static_cast<int64_t>(m) * kTilePoints;
-#pragma unroll 4
-  for (int n = tid; n < kTilePoints && first + n < a.filter_length; n += kFilterThreads) {
-    const float2 w = unit_root(static_cast<float>(n) * (-0.5F / kTilePoints));
-    const float y = x[n].x * w.x - x[n].y * w.y;
-    a.to.dh_DK[d * a.filter_length + first + n] = y;
+  float2 w = unit_root(static_cast<float>(tid) * (-0.5F / kTilePoints));
+  const float2 step = unit_root(-0.5F * kFilterThreads / kTilePoints);
+#pragma unroll
+  for (int i = 0; i < kTilePoints / kFilterThreads; ++i) {
+    const int n = tid + i * kFilterThreads;
+    const float2 v = x[place(tid) ^ place(i * kFilterThreads)];
+    const float y = v.x * w.x - v.y * w.y;
+    if (first + n < a.filter_length) a.to.dh_DK[d * a.filter_length + first + n] = y;
     if (m == 0 && n == 0) a.to.dskip_D[d] = y;
+    w = complex_product(w, step);
   }
   if (m == 0) {
     const SlotRange slots(local, a.group.channel_count, a.group.batch * a.group.chunks, a.blocks);
@@ -125,8 +128,30 @@ ChunkGroup group_at(const MixerProblem& m, const Plan& plan, int first) {
           static_cast<int>(m.shape.batch), m.chunks};
 }
 
+/// Whether one kernel takes the rows chunk after chunk: few chunks, and rows enough for all teams.
+bool sequential(const MixerProblem& m) {
+  return m.chunks <= kSequentialChunks && m.shape.batch * m.shape.channels >= m.multiprocessors;
+}
+
+template <class T>
+void forward_sequential(const MixerProblem& m, const ForwardCall& call) {
+  const bool ragged = !m.bulk(call.p, call.y);
+  const SynthesisArgs<T> a{
+      m.input<T>(call.p, 3),
+      m.output<T>(call.y, 1),
+      m.conv(call.weight, call.bias),
+      SpectrumView::of(call.spectrum, m.spectrum_tiles()),
+      {0, static_cast<int>(m.shape.channels), static_cast<int>(m.shape.batch), m.chunks},
+      m.wide(call.p, call.y),
+      nullptr,
+      nullptr};
+  launch_chunks_forward(a, ragged, m.multiprocessors, static_cast<uint4*>(call.workspace),
+                        ragged ? CUtensorMap{} : m.tensor_map(call.p, 3), call.stream);
+}
+
 template <class T>
 void forward(const MixerProblem& m, const ForwardCall& call) {
+  if (sequential(m)) return forward_sequential<T>(m, call);
   const Plan plan(m, false);
   Cursor cursor{static_cast<char*>(call.workspace)};
   auto* u = cursor.take<uint4>(plan.spectra);
@@ -173,7 +198,7 @@ void backward(const MixerProblem& m, const BackwardCall& call) {
   const bool wide = m.wide(call.p, call.dy);
   const CUtensorMap map_p = ragged ? CUtensorMap{} : m.tensor_map(call.p, 3);
   const CUtensorMap map_dy = ragged ? CUtensorMap{} : m.tensor_map(call.dy, 1);
-  allow_shared_memory<finish_chunks>(FftBuffer::bytes(kTilePoints));
+  allow_shared_memory<finish_chunks>(8 * kTilePoints);
   for (int first = 0; first < m.shape.channels; first += plan.channels) {
     const ChunkGroup group = group_at(m, plan, first);
     launch_analysis(AnalysisArgs<T>{p, p, 1, 2, conv, filter, group, wide, u, u_scale}, true,
@@ -181,9 +206,7 @@ void backward(const MixerProblem& m, const BackwardCall& call) {
     launch_analysis(AnalysisArgs<T>{p, dy, 0, 0, conv, filter, group, wide, g, g_scale}, false,
                     ragged, m.multiprocessors, map_p, map_dy, call.stream);
     const ProductArgs products{filter, group, u, g, u_scale, g_scale, c_scale, du_scale, sums};
-    launch_filter_products(products, call.stream);
-    launch_convolution(products, call.stream);
-    launch_correlation(products, call.stream);
+    launch_products(products, call.stream);
     const int blocks = std::min(m.multiprocessors, group.tiles());
     launch_backward(BackwardArgs<T>{p,
                                     dy,
@@ -203,10 +226,9 @@ void backward(const MixerProblem& m, const BackwardCall& call) {
     finish_seams<T>
         <<<(3 * group.tiles() + 127) / 128, 128, 0, call.stream>>>(dp, conv, group, seams);
     check(cudaGetLastError(), "launch of the chunk seam kernel");
-    finish_chunks<<<group.channel_count * m.chunks, kFilterThreads, FftBuffer::bytes(kTilePoints),
-                    call.stream>>>(FinishArgs{sums, slots, call.gradients, group,
-                                              static_cast<int>(m.shape.channels), m.shape.taps,
-                                              blocks, m.shape.filter_length});
+    finish_chunks<<<group.channel_count * m.chunks, kFilterThreads, 8 * kTilePoints, call.stream>>>(
+        FinishArgs{sums, slots, call.gradients, group, static_cast<int>(m.shape.channels),
+                   m.shape.taps, blocks, m.shape.filter_length});
     check(cudaGetLastError(), "launch of the chunk filter gradient's last kernel");
   }
 }
@@ -214,7 +236,8 @@ void backward(const MixerProblem& m, const BackwardCall& call) {
 }  // namespace
 
 std::size_t chunked_forward_workspace(const MixerProblem& m) {
-  return Plan(m, false).forward_bytes();
+  return sequential(m) ? chunks_forward_history(m.multiprocessors, m.chunks)
+                       : Plan(m, false).forward_bytes();
 }
 std::size_t chunked_backward_workspace(const MixerProblem& m) {
   return Plan(m, true).backward_bytes();

@@ -10,6 +10,7 @@
 // between stay in the L2. Tiles of a group are ordered [channel][batch][chunk].
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include <cuda.h>
@@ -53,9 +54,8 @@ struct ProductArgs {
   float* du_scale;
   float2* sums;  // [channel][chunk][8192]: S'
 };
-void launch_convolution(const ProductArgs& a, cudaStream_t stream);      // u -> c
-void launch_correlation(const ProductArgs& a, cudaStream_t stream);      // g -> du
-void launch_filter_products(const ProductArgs& a, cudaStream_t stream);  // u, g -> sums
+void launch_convolution(const ProductArgs& a, cudaStream_t stream);  // u -> c
+void launch_products(const ProductArgs& a, cudaStream_t stream);     // u, g -> c, du, sums
 
 template <class T>
 struct SynthesisArgs {
@@ -71,5 +71,12 @@ struct SynthesisArgs {
 template <class T>
 void launch_synthesis(const SynthesisArgs<T>& a, bool ragged, int blocks, const CUtensorMap& map,
                       cudaStream_t stream);
+
+/// Forward of rows of 2 to kSequentialChunks chunks in one kernel; `history` holds the spectra of
+/// earlier chunks.
+template <class T>
+void launch_chunks_forward(const SynthesisArgs<T>& a, bool ragged, int blocks, uint4* history,
+                           const CUtensorMap& map, cudaStream_t stream);
+std::size_t chunks_forward_history(int blocks, int chunks);
 
 }  // namespace hyena::kernels::cuda

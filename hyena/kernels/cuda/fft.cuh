@@ -10,16 +10,27 @@
 
 namespace hyena::kernels::cuda {
 
-/// Points in shared memory, permuted within 16 so that neither the passes nor bit-reversed nor
-/// fragment order collide in the banks: at 8192 points two wavefronts per warp and access, which is
-/// the least, four in fragment order (computed over all addresses, 2026-11-24).
-struct FftBuffer {
-  float2* data;
-  __device__ __forceinline__ float2& operator[](int i) const {
-    return data[i ^ (((i >> 4) ^ (i >> 8) ^ (i >> 12)) & 15)];
-  }
-  static constexpr int bytes(int points) { return points * 8; }
-};
+/// Where point i stands in shared memory: permuted within 16 so that neither the passes nor
+/// bit-reversed nor fragment order collide in the banks; at 8192 points two wavefronts per warp and
+/// access, which is the least, four in fragment order (computed over all addresses, 2026-11-24).
+/// Linear over exclusive or: place(a | b) = place(a) ^ place(b) where a and b share no bit, so the
+/// places of a thread's points differ by constants.
+__host__ __device__ constexpr int place(int i) {
+  return i ^ (((i >> 4) ^ (i >> 8) ^ (i >> 12)) & 15);
+}
+
+/// i with its kLog bits reversed; linear too.
+template <int kLog>
+__host__ __device__ constexpr int bit_reversed(int i) {
+  int r = 0;
+  for (int b = 0; b < kLog; ++b)
+    r |= ((i >> b) & 1) << (kLog - 1 - b);
+  return r;
+}
+template <int kLog>
+__device__ __forceinline__ int bit_reversed_index(int i) {
+  return static_cast<int>(__brev(static_cast<unsigned>(i)) >> (32 - kLog));
+}
 
 __device__ __forceinline__ float2 complex_product(float2 p, float2 q) {
   return make_float2(p.x * q.x - p.y * q.y, p.x * q.y + p.y * q.x);
@@ -33,7 +44,7 @@ __device__ __forceinline__ float2 unit_root(float x) {
 
 /// Stages kStage .. kStage + R - 1 of the transform with exp(+2 pi i n k / 2^kLog).
 template <int kLog, int kStage, int R>
-__device__ __forceinline__ void fft_pass(const FftBuffer& x, int tid) {
+__device__ __forceinline__ void fft_pass(float2* x, int tid) {
   constexpr int kHalf = 1 << kStage;
   constexpr int kPoints = 1 << R;
   constexpr float kCos[8] = {1.F, 0.923879533F,  0.707106781F,  0.382683432F,
@@ -43,11 +54,11 @@ __device__ __forceinline__ void fft_pass(const FftBuffer& x, int tid) {
 #pragma unroll
   for (int u = tid; u < (1 << (kLog - R)); u += kFilterThreads) {
     const int j = u & (kHalf - 1);
-    const int first = ((u >> kStage) << (kStage + R)) + j;
+    const int first = place(((u >> kStage) << (kStage + R)) + j);
     float2 y[kPoints];
 #pragma unroll
     for (int l = 0; l < kPoints; ++l)
-      y[l] = x[first + l * kHalf];
+      y[l] = x[first ^ place(l * kHalf)];
     if (kStage != 0) {
       const float2 w = unit_root(static_cast<float>(j) * (2.F / (1 << (kStage + R))));
       float2 p = w;
@@ -68,26 +79,26 @@ __device__ __forceinline__ void fft_pass(const FftBuffer& x, int tid) {
         if (((l >> s) & 1) == 0) {
           const int c = (l & ((1 << s) - 1)) << (3 - s);
           const float2 p = y[l];
-          const float2 q = complex_product(y[l + (1 << s)], make_float2(kCos[c], kSin[c]));
+          float2 q = y[l + (1 << s)];
+          if (c == 4) {  // times i; c = 0: times 1
+            q = make_float2(-q.y, q.x);
+          } else if (c != 0) {
+            q = complex_product(q, make_float2(kCos[c], kSin[c]));
+          }
           y[l] = make_float2(p.x + q.x, p.y + q.y);
           y[l + (1 << s)] = make_float2(p.x - q.x, p.y - q.y);
         }
 #pragma unroll
     for (int l = 0; l < kPoints; ++l)
-      x[first + l * kHalf] = y[l];
+      x[first ^ place(l * kHalf)] = y[l];
   }
   __syncthreads();
 }
 
-/// Where point i must be written before fft().
+/// Unnormalised transform in place, points at place(i), input bit-reversed; every thread of the
+/// block; a barrier must precede.
 template <int kLog>
-__device__ __forceinline__ int bit_reversed(int i) {
-  return static_cast<int>(__brev(static_cast<unsigned>(i)) >> (32 - kLog));
-}
-
-/// Unnormalised transform in place; every thread of the block; a barrier must precede.
-template <int kLog>
-__device__ __forceinline__ void fft(const FftBuffer& x, int tid) {
+__device__ __forceinline__ void fft(float2* x, int tid) {
   constexpr int kFirst = kLog == 13 ? 4 : 3;  // 4 3 3 3, 3 3 3 3, 3 3 3 2, 3 3 2 2
   constexpr int kThird = kLog - kFirst - 3 > 5 ? 3 : 2;
   constexpr int kFourth = kLog - kFirst - 3 - kThird;

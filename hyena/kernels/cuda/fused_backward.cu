@@ -32,8 +32,7 @@ __global__ void __launch_bounds__(kFilterThreads) finish_gradients(const FinishA
   constexpr int kPoints = 1 << kLog;
   constexpr int kUnroll = 4;  // loads in flight
   static_assert(kPoints >= kUnroll * kFilterThreads || kPoints == 1024);
-  extern __shared__ float2 memory[];
-  const FftBuffer x{memory};
+  extern __shared__ float2 x[];
   const int d = blockIdx.x;
   const int tid = threadIdx.x;
   const SlotRange slots(d, a.channels, a.groups, a.blocks);
@@ -54,24 +53,29 @@ __global__ void __launch_bounds__(kFilterThreads) finish_gradients(const FinishA
 #pragma unroll
     for (int i = 0; i < kUnroll; ++i) {
       const int u = u0 + i * kFilterThreads;
-      if (u < kPoints) x[bit_reversed<kLog>(frequency(u >> 8, u & 31, (u >> 5) & 7, kN1))] = sum[i];
+      if (u < kPoints)
+        x[place(bit_reversed_index<kLog>(frequency(u >> 8, u & 31, (u >> 5) & 7, kN1)))] = sum[i];
     }
   }
   __syncthreads();
   fft<kLog>(x, tid);
-#pragma unroll 4
-  for (int n = tid; n < kPoints && n < a.filter_length; n += kFilterThreads) {
-    const float2 w = unit_root(static_cast<float>(n) * (-0.5F / kPoints));
-    const float y = x[n].x * w.x - x[n].y * w.y;
-    a.to.dh_DK[d * a.filter_length + n] = y;
+  float2 w = unit_root(static_cast<float>(tid) * (-0.5F / kPoints));
+  const float2 step = unit_root(-0.5F * kFilterThreads / kPoints);
+#pragma unroll
+  for (int i = 0; i < kPoints / kFilterThreads; ++i) {
+    const int n = tid + i * kFilterThreads;
+    const float2 v = x[place(tid) ^ place(i * kFilterThreads)];
+    const float y = v.x * w.x - v.y * w.y;
+    if (n < a.filter_length) a.to.dh_DK[d * a.filter_length + n] = y;
     if (n == 0) a.to.dskip_D[d] = y;
+    w = complex_product(w, step);
   }
   finish_parameters(a.parameter_sums, d, slots, a.to, d, a.channels, a.taps, tid);
 }
 
 template <int kLogN1>
 void finish(const FinishArgs& a, cudaStream_t stream) {
-  constexpr int kBytes = FftBuffer::bytes(256 << kLogN1);
+  constexpr int kBytes = 8 * (256 << kLogN1);
   allow_shared_memory<finish_gradients<kLogN1>>(kBytes);
   finish_gradients<kLogN1><<<a.channels, kFilterThreads, kBytes, stream>>>(a);
   check(cudaGetLastError(), "launch of the mixer's filter gradient kernel");

@@ -17,7 +17,8 @@ bool representable(const CudaMixerShape& s) {
   return s.batch >= 1 && s.channels >= 1 && s.length >= 1 && s.length <= kMaxLength &&
          s.filter_length >= 1 && s.filter_length <= s.length && s.row_stride >= s.length &&
          s.row_stride % 2 == 0 && s.taps >= 1 && s.taps <= 3 &&
-         s.batch * s.channels <= (std::int64_t{1} << 30) / 3;
+         s.batch * s.channels <= (std::int64_t{1} << 30) / 3 &&
+         (s.length <= kTilePoints || s.batch <= 65535);
 }
 
 bool aligned(const void* p) {

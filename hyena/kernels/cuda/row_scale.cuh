@@ -30,7 +30,7 @@ struct TileScale {
 
   /// Leaves the largest |z| of this warp's values in `maxima`; a barrier of the team must follow.
   static __device__ __forceinline__ void publish(uint32_t maxima, const float (&z)[4][2][4],
-                                                 int warp, int lane) {
+                                                 int log_n1, int warp, int lane) {
     float m[4];
 #pragma unroll
     for (int s = 0; s < 4; ++s) {
@@ -48,13 +48,19 @@ struct TileScale {
     } else {
       uint32_t mine = 0;  // lane q < 8 keeps quad q: rows 4 q .. 4 q + 3, held by t & 1 = q & 1
 #pragma unroll
-      for (int s = 0; s < 4; ++s)
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          const uint32_t v = (lane & 1) == h ? __float_as_uint(m[s]) : 0U;
+      for (int s = 0; s < 4; ++s) {
+        const uint32_t v = __float_as_uint(m[s]);
+        if (log_n1 >= 3) {  // both quads belong to one batch row
           const uint32_t all = __reduce_max_sync(~0U, v);
-          if (lane == 2 * s + h) mine = all;
+          if ((lane >> 1) == s) mine = all;
+        } else {
+#pragma unroll
+          for (int h = 0; h < 2; ++h) {
+            const uint32_t all = __reduce_max_sync(~0U, (lane & 1) == h ? v : 0U);
+            if (lane == 2 * s + h) mine = all;
+          }
         }
+      }
       if (lane < 8) sts8(maxima + 8 * lane + warp, mine >> 23);
     }
   }

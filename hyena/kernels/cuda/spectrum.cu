@@ -36,9 +36,8 @@ __global__ void __launch_bounds__(kFilterThreads) spectrum_kernel(const Spectrum
   constexpr int kLog = kLogN1 + 8;
   constexpr int kPoints = 1 << kLog;
   constexpr int kN1 = 1 << kLogN1;
-  extern __shared__ float2 memory[];
+  extern __shared__ float2 x[];
   __shared__ uint32_t maxima[kFilterThreads / 32];
-  const FftBuffer x{memory};
   const int tid = threadIdx.x;
   if (blockIdx.x >= a.tiles) {
     for (int w = (blockIdx.x - a.tiles) * kFilterThreads + tid; w < 4 * kTableVectors;
@@ -49,22 +48,27 @@ __global__ void __launch_bounds__(kFilterThreads) spectrum_kernel(const Spectrum
   const int d = blockIdx.x / a.chunks;
   const int m = blockIdx.x % a.chunks;
   const float* h = a.h + d * a.filter_length;
-  // fft() has exp(+...): transform the conjugate, conjugate the result.
-#pragma unroll 4
-  for (int n = tid; n < kPoints; n += kFilterThreads) {
-    const int64_t now = static_cast<int64_t>(m) * kPoints + n;
+  // fft() has exp(+...): transform the conjugate, conjugate the result. The twist of point tid +
+  // 512 i is the one before times a constant.
+  float2 w = unit_root(static_cast<float>(tid) * (-0.5F / kPoints));
+  const float2 step = unit_root(-0.5F * kFilterThreads / kPoints);
+  const int to_place = place(bit_reversed_index<kLog>(tid));
+#pragma unroll
+  for (int i = 0; i < kPoints / kFilterThreads; ++i) {
+    const int64_t now = static_cast<int64_t>(m) * kPoints + tid + i * kFilterThreads;
     const int64_t before = now - kPoints;
     const float re = now < a.filter_length ? h[now] : 0.F;
     const float im = m > 0 && before < a.filter_length ? h[before] : 0.F;
-    const float2 w = unit_root(static_cast<float>(n) * (0.5F / kPoints));
-    x[bit_reversed<kLog>(n)] = make_float2(re * w.x + im * w.y, im * w.x - re * w.y);
+    x[to_place ^ place(bit_reversed<kLog>(i * kFilterThreads))] =
+        complex_product(make_float2(re, im), w);
+    w = complex_product(w, step);
   }
   __syncthreads();
   fft<kLog>(x, tid);
   const float skip = m == 0 && a.skip != nullptr ? a.skip[d] : 0.F;
   float most = 0.F;
-#pragma unroll 4
-  for (int k = tid; k < kPoints; k += kFilterThreads)
+#pragma unroll
+  for (int k = tid; k < kPoints; k += kFilterThreads)  // in any order
     most = fmaxf(most, fmaxf(fabsf(x[k].x + skip), fabsf(x[k].y)));
   const uint32_t warp_most = __reduce_max_sync(~0U, __float_as_uint(most));
   if ((tid & 31) == 0) maxima[tid >> 5] = warp_most;
@@ -81,12 +85,13 @@ __global__ void __launch_bounds__(kFilterThreads) spectrum_kernel(const Spectrum
   uint4* to = a.spectrum + static_cast<int64_t>(blockIdx.x) * kSpectrumVectors;
   for (int u = tid; u < kTileRows * 32; u += kFilterThreads) {
     const int k1 = (u >> 5) & (kN1 - 1);  // batch rows of a tile share the spectrum
+    const int from = place(frequency(k1, u & 31, 0, kN1));
     uint32_t re[4];
     uint32_t im[4];
 #pragma unroll
     for (int q = 0; q < 4; ++q) {
-      const float2 v = x[frequency(k1, u & 31, 2 * q, kN1)];
-      const float2 w = x[frequency(k1, u & 31, 2 * q + 1, kN1)];
+      const float2 v = x[from ^ place(frequency(0, 0, 2 * q, kN1))];
+      const float2 w = x[from ^ place(frequency(0, 0, 2 * q + 1, kN1))];
       re[q] = pack_half((v.x + skip) * down, (w.x + skip) * down);
       im[q] = pack_half(-v.y * down, -w.y * down);
     }
@@ -99,7 +104,7 @@ constexpr unsigned kTableBlocks = 6;
 
 template <int kLogN1>
 void launch(const SpectrumArgs& a, cudaStream_t stream) {
-  constexpr int kBytes = FftBuffer::bytes(256 << kLogN1);
+  constexpr int kBytes = 8 * (256 << kLogN1);
   allow_shared_memory<spectrum_kernel<kLogN1>>(kBytes);
   spectrum_kernel<kLogN1><<<a.tiles + kTableBlocks, kFilterThreads, kBytes, stream>>>(a);
   check(cudaGetLastError(), "launch of the filter spectrum kernel");

@@ -48,7 +48,7 @@ void expect_promised(const MixerCase& c, const MixerErrors& e) {
   EXPECT_LE(e.dh, few * 1.5e-3);
   EXPECT_LE(e.dweight, few * 1.5e-3);
   EXPECT_LE(e.dbias, few * 2.5e-3);
-  EXPECT_LE(e.dskip, few * 1.5e-3);
+  EXPECT_LE(e.dskip, few * 4.5e-3);  // one value per channel: three standard deviations
   std::printf(
       "  B %lld D %lld L %lld K %lld stride %lld taps %d %s: y %.2e dp %.2e (row %.2e) dh %.2e dw "
       "%.2e "
@@ -89,11 +89,13 @@ INSTANTIATE_TEST_SUITE_P(Ragged, HyenaMixerCuda,
 
 INSTANTIATE_TEST_SUITE_P(
     Chunked, HyenaMixerCuda,
-    testing::Values(shape(2, 3, 16384), shape(1, 5, 24576), shape(2, 3, 16384, 300),
-                    shape(3, 2, 8194), shape(1, 3, 8193, 0, 8200), shape(2, 3, 16386),
-                    shape(2, 3, 16387, 9000, 16392), shape(1, 2, 40000), shape(1, 140, 16384),
-                    shape(1, 3, 65536), shape(1, 2, 131074), shape(1, 2, 98304, 0, 0, 2),
-                    shape(1, 2, 32768, 0, 0, 3, CudaElement::kFloat16), shape(1, 1, 1000002)));
+    testing::Values(shape(50, 3, 16384), shape(2, 70, 16386), shape(1, 133, 65536),
+                    shape(2, 67, 24580, 20000, 24584), shape(2, 3, 16384), shape(1, 5, 24576),
+                    shape(2, 3, 16384, 300), shape(3, 2, 8194), shape(1, 3, 8193, 0, 8200),
+                    shape(2, 3, 16386), shape(2, 3, 16387, 9000, 16392), shape(1, 2, 40000),
+                    shape(1, 140, 16384), shape(1, 3, 65536), shape(1, 2, 131074),
+                    shape(1, 2, 98304, 0, 0, 2), shape(1, 2, 32768, 0, 0, 3, CudaElement::kFloat16),
+                    shape(1, 1, 1000002)));
 
 TEST_F(HyenaMixerCuda, EqualInputsGiveEqualBits) {
   for (const std::int64_t length : {1024, 8192, 16384}) {
