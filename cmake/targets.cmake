@@ -21,7 +21,9 @@ function(hyena_use_torch target)
   # that was precompiled for another code model (-fPIE).
   target_compile_options(${target} PRIVATE -fpch-preprocess -fPIC)
   if(NOT TARGET hyena_pch)
-    file(WRITE "${CMAKE_BINARY_DIR}/pch.cpp" "// Only carries the precompiled header.\n")
+    # file(CONFIGURE) leaves an equal file alone; file(WRITE) would rebuild the world each time.
+    file(CONFIGURE OUTPUT "${CMAKE_BINARY_DIR}/pch.cpp"
+      CONTENT "// Only carries the precompiled header.\n")
     add_library(hyena_pch OBJECT "${CMAKE_BINARY_DIR}/pch.cpp")
     target_link_libraries(hyena_pch PUBLIC hyena::torch PRIVATE hyena_warnings)
     target_compile_options(hyena_pch PRIVATE -fpch-preprocess)
