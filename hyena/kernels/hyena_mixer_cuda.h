@@ -4,7 +4,8 @@
 //   z = x1 v;  c = causal conv(z, h) + skip z;  y = x0 c
 //
 // Tensors   p, dp (B, 3D, L), y, dy (B, D, L): bfloat16 or float16, time contiguous, rows
-//           `row_stride` elements apart, batch and channels dense. Parameters and their gradients
+//           `row_stride` elements apart, batch and channels dense, 4-byte aligned (fastest: 16).
+//           Parameters and their gradients
 //           are dense float32: weight (3D, T) in conv1d order (the last tap weighs "now"),
 //           bias (3D), h (D, K), K <= L, skip (D).
 // Order     hyena_mixer_cuda_spectrum turns h and skip into a spectrum buffer, which the forward
@@ -16,7 +17,7 @@
 //           float64 in bfloat16 (1.3e-3 in float16), dp 3e-3, float32 gradients 1.5e-3, for inputs
 //           without cancellation (docs/math/cuda_numerics.md). Equal inputs give equal bits.
 // Errors    hyena::RunError when CUDA refuses a launch; hyena::UserError for a shape that
-//           hyena_mixer_cuda_supports rejects.
+//           hyena_mixer_cuda_supports rejects, or a misaligned tensor.
 #pragma once
 
 #include <cstddef>

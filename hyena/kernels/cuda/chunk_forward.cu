@@ -71,10 +71,8 @@ __global__ void __launch_bounds__(kThreads, 1)
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ __align__(1024) unsigned char smem[];
   const int tid = threadIdx.x;
-  const int lane = tid & 31;
   const int team = tid / kTeamThreads;
   const int team_tid = tid % kTeamThreads;
-  const int warp = team_tid >> 5;
   const uint32_t base = smem_address(smem);
   const uint32_t in = base + team * kTeamBytes;
   const uint32_t exchange = in + 3 * kInputBytes;

@@ -25,6 +25,13 @@ bool aligned(const void* p) {
   return reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
 }
 
+/// Short copies move 4 bytes at a time.
+void require_aligned(const void* data, const char* name) {
+  if (reinterpret_cast<std::uintptr_t>(data) % 4 != 0) {
+    throw user_error("CUDA mixer: {} must be 4-byte aligned, got {}; copy it first", name, data);
+  }
+}
+
 using Encode = decltype(&cuTensorMapEncodeTiled);
 Encode tensor_map_encoder() {
   static const Encode encode = [] {
@@ -127,6 +134,8 @@ void hyena_mixer_cuda_spectrum(const CudaMixerShape& shape, const float* h_DK, c
 void hyena_mixer_cuda_forward(const CudaMixerShape& shape, const void* p_BCL,
                               const float* weight_CT, const float* bias_C, const void* spectrum,
                               void* y_BDL, void* workspace, CUstream_st* stream) {
+  cuda::require_aligned(p_BCL, "p");
+  cuda::require_aligned(y_BDL, "y");
   const cuda::MixerProblem m(shape);
   const cuda::ForwardCall call{p_BCL, weight_CT, bias_C, spectrum, y_BDL, workspace, stream};
   m.chunks == 1 ? cuda::fused_forward(m, call) : cuda::chunked_forward(m, call);
@@ -136,6 +145,9 @@ void hyena_mixer_cuda_backward(const CudaMixerShape& shape, const void* dy_BDL, 
                                const float* weight_CT, const float* bias_C, const void* spectrum,
                                const CudaMixerGradients& gradients, void* workspace,
                                CUstream_st* stream) {
+  cuda::require_aligned(dy_BDL, "dy");
+  cuda::require_aligned(p_BCL, "p");
+  cuda::require_aligned(gradients.dp_BCL, "dp");
   const cuda::MixerProblem m(shape);
   const cuda::BackwardCall call{dy_BDL,   p_BCL,     weight_CT, bias_C,
                                 spectrum, gradients, workspace, stream};

@@ -2,6 +2,7 @@
 #include "hyena/kernels/hyena_mixer_cuda.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -111,6 +112,46 @@ TEST_F(HyenaMixerCuda, EqualInputsGiveEqualBits) {
       EXPECT_EQ(a.dbias, b.dbias);
       EXPECT_EQ(a.dskip, b.dskip);
     }
+  }
+}
+
+TEST_F(HyenaMixerCuda, RunsInsideACudaGraph) {
+  for (const std::int64_t length : {2048, 8192, 16384, 65536}) {
+    MixerCase direct(shape(2, 3, length), 11);
+    MixerCase captured = direct;
+    direct.run();
+    captured.run(3);
+    EXPECT_EQ(direct.y, captured.y) << length;
+    EXPECT_EQ(direct.dp, captured.dp) << length;
+    EXPECT_EQ(direct.dh, captured.dh) << length;
+    EXPECT_EQ(direct.dweight, captured.dweight) << length;
+  }
+}
+
+TEST_F(HyenaMixerCuda, OneHundredRepeatsGiveEqualBits) {
+  MixerCase c(shape(5, 40, 4096), 12);
+  c.run();
+  const MixerCase first = c;
+  c.run(100);
+  EXPECT_EQ(first.y, c.y);
+  EXPECT_EQ(first.dp, c.dp);
+  EXPECT_EQ(first.dh, c.dh);
+  EXPECT_EQ(first.dbias, c.dbias);
+}
+
+// Rows that only 4-byte accesses can reach take the other loads and stores; the values are the
+// same.
+TEST_F(HyenaMixerCuda, MisalignedTensors) {
+  for (const std::int64_t length : {1024, 8192, 16384}) {
+    MixerCase aligned(shape(2, 3, length), 13);
+    MixerCase shifted = aligned;
+    aligned.run();
+    shifted.run(0, 4);
+    EXPECT_TRUE(shifted.guards);
+    EXPECT_EQ(aligned.y, shifted.y) << length;
+    EXPECT_EQ(aligned.dp, shifted.dp) << length;
+    EXPECT_EQ(aligned.dh, shifted.dh) << length;
+    EXPECT_THROW(shifted.run(0, 2), hyena::UserError);
   }
 }
 

@@ -48,13 +48,15 @@ class DeviceBuffer {
     return true;
   }
   template <class V>
-  void upload(const std::vector<V>& host) {
-    cuda(cudaMemcpy(data_, host.data(), host.size() * sizeof(V), cudaMemcpyHostToDevice));
+  void upload(const std::vector<V>& host, std::size_t shift = 0) {
+    cuda(cudaMemcpy(static_cast<char*>(data_) + shift, host.data(), host.size() * sizeof(V),
+                    cudaMemcpyHostToDevice));
   }
   template <class V>
-  [[nodiscard]] std::vector<V> download() const {
-    std::vector<V> host(bytes_ / sizeof(V));
-    cuda(cudaMemcpy(host.data(), data_, host.size() * sizeof(V), cudaMemcpyDeviceToHost));
+  [[nodiscard]] std::vector<V> download(std::size_t shift = 0) const {
+    std::vector<V> host((bytes_ - shift) / sizeof(V));
+    cuda(cudaMemcpy(host.data(), static_cast<char*>(data_) + shift, host.size() * sizeof(V),
+                    cudaMemcpyDeviceToHost));
     return host;
   }
   [[nodiscard]] void* get() const { return data_; }
@@ -132,30 +134,58 @@ class MixerCase {
   std::vector<float> dweight, dbias, dskip, dh;
   bool guards = true;
 
-  void run() {
+  /// `replays` > 0: captures all calls in a CUDA graph and replays it so many times, outputs
+  /// poisoned in between. `shift`: bytes by which p, dy, y and dp miss their natural alignment.
+  void run(int replays = 0, std::size_t shift = 0) {
     const auto size = [](const auto& v) { return v.size() * sizeof(v[0]); };
-    DeviceBuffer p_(size(p)), dy_(size(dy)), weight_(size(weight)), bias_(size(bias)),
-        skip_(size(skip)), h_(size(h)), y_(size(dy)), dp_(size(p)), dweight_(size(weight)),
-        dbias_(size(bias)), dskip_(size(skip)), dh_(size(h)),
-        spectrum(kernels::hyena_mixer_cuda_spectrum_bytes(s)),
+    DeviceBuffer p_(size(p) + shift), dy_(size(dy) + shift), weight_(size(weight)),
+        bias_(size(bias)), skip_(size(skip)), h_(size(h)), y_(size(dy) + shift),
+        dp_(size(p) + shift), dweight_(size(weight)), dbias_(size(bias)), dskip_(size(skip)),
+        dh_(size(h)), spectrum(kernels::hyena_mixer_cuda_spectrum_bytes(s)),
         forward(kernels::hyena_mixer_cuda_forward_workspace(s)),
         backward(kernels::hyena_mixer_cuda_backward_workspace(s));
-    p_.upload(p);
-    dy_.upload(dy);
+    p_.upload(p, shift);
+    dy_.upload(dy, shift);
     weight_.upload(weight);
     bias_.upload(bias);
     skip_.upload(skip);
     h_.upload(h);
-    kernels::hyena_mixer_cuda_spectrum(s, h_.floats(), skip_.floats(), spectrum.get(), nullptr);
-    kernels::hyena_mixer_cuda_forward(s, p_.get(), weight_.floats(), bias_.floats(), spectrum.get(),
-                                      y_.get(), forward.get(), nullptr);
-    kernels::hyena_mixer_cuda_backward(
-        s, dy_.get(), p_.get(), weight_.floats(), bias_.floats(), spectrum.get(),
-        {dp_.get(), dweight_.floats(), dbias_.floats(), dh_.floats(), dskip_.floats()},
-        backward.get(), nullptr);
+    const auto moved = [&](const DeviceBuffer& b) {
+      return static_cast<void*>(static_cast<char*>(b.get()) + shift);
+    };
+    auto calls = [&](cudaStream_t stream) {
+      kernels::hyena_mixer_cuda_spectrum(s, h_.floats(), skip_.floats(), spectrum.get(), stream);
+      kernels::hyena_mixer_cuda_forward(s, moved(p_), weight_.floats(), bias_.floats(),
+                                        spectrum.get(), moved(y_), forward.get(), stream);
+      kernels::hyena_mixer_cuda_backward(
+          s, moved(dy_), moved(p_), weight_.floats(), bias_.floats(), spectrum.get(),
+          {moved(dp_), dweight_.floats(), dbias_.floats(), dh_.floats(), dskip_.floats()},
+          backward.get(), stream);
+    };
+    if (replays == 0) {
+      calls(nullptr);
+    } else {
+      cudaStream_t stream = nullptr;
+      cudaGraph_t graph = nullptr;
+      cudaGraphExec_t executable = nullptr;
+      cuda(cudaStreamCreate(&stream));
+      cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+      calls(stream);
+      cuda(cudaStreamEndCapture(stream, &graph));
+      cuda(cudaGraphInstantiate(&executable, graph, 0));
+      for (int i = 0; i < replays; ++i) {
+        for (DeviceBuffer* b : {&y_, &dp_, &dweight_, &dbias_, &dskip_, &dh_})
+          b->poison();
+        cuda(cudaGraphLaunch(executable, stream));
+        cuda(cudaStreamSynchronize(stream));
+      }
+      cuda(cudaGraphExecDestroy(executable));
+      cuda(cudaGraphDestroy(graph));
+      cuda(cudaStreamDestroy(stream));
+    }
     cuda(cudaDeviceSynchronize());
-    y = y_.download<std::uint16_t>();
-    dp = dp_.download<std::uint16_t>();
+    y = y_.download<std::uint16_t>(shift);
+    dp = dp_.download<std::uint16_t>(shift);
     dweight = dweight_.download<float>();
     dbias = dbias_.download<float>();
     dskip = dskip_.download<float>();
