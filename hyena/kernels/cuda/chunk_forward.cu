@@ -181,7 +181,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         }
       }
       RowConstants k;
-      load_row_constants(k, a.filter.tables, lane);
+      load_row_constants(k, a.filter.tables, tid & 31);
       team_barrier(team + 1);
 
       // ---- row phase
