@@ -5,7 +5,7 @@
 // Shapes    h (D, K) float32 cut into chunks h_m of N points (one chunk up to L = 8192), zeros
 //           beyond K; spectrum buffer as in tables.cuh
 // Method    twist, one complex float32 FFT per chunk; the wrap-around of chunk m - 1 enters with -i
-//           (docs/math/right_angle.md)
+//           (docs/math/right_angle_convolution.md)
 // Mapping   one block per (channel, chunk), and some that write the tables
 // Budget    4 bytes read, 4 written per (d, l)
 // Numerics  float32 transform, then one power of two per chunk and fp16: 2^-11 relative to the
