@@ -138,13 +138,15 @@ __global__ void __launch_bounds__(kThreads, 1)
   const uint64_t desc = wgmma_descriptor(base + kWgmmaOffset);
   RowData spectra[2][2];  // kChunked: of c and du at both k1 of this warp, for the next tile
   auto load_spectra = [&](int tile) {
-    if (!kChunked || tile >= last) return;
+    if constexpr (kChunked) {
+      if (tile >= last) return;
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int64_t from =
-          static_cast<int64_t>(tile) * kSpectrumVectors + ((tid >> 5) + 16 * i) * 64 + (tid & 31);
-      load_fragment(spectra[i][0], a.spectra[0] + from);
-      load_fragment(spectra[i][1], a.spectra[1] + from);
+      for (int i = 0; i < 2; ++i) {
+        const int64_t from = static_cast<int64_t>(tile) * kSpectrumVectors +
+                             ((tid >> 5) + 16 * i) * 64 + (tid & 31);
+        load_fragment(spectra[i][0], a.spectra[0] + from);
+        load_fragment(spectra[i][1], a.spectra[1] + from);
+      }
     }
   };
   load_spectra(item);
