@@ -101,8 +101,8 @@ class GatedConvPlan {
   [[nodiscard]] std::int64_t transform_length() const;
 
   [[nodiscard]] std::size_t spectrum_bytes() const;
-  /// Bytes of scratch for each thread inside a call. Both buffers are fastest on 64-byte
-  /// boundaries.
+  /// Bytes of scratch for each thread inside a call: aligned for float64, fastest on 64-byte
+  /// boundaries and huge pages (workspace.h), as the spectrum is.
   [[nodiscard]] std::size_t forward_workspace_bytes() const;
   [[nodiscard]] std::size_t backward_workspace_bytes() const;
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <random>
 #include <string>
 #include <vector>
@@ -117,7 +118,7 @@ class GatedProblem {
     GuardedBuffer<T> spectrum(plan.spectrum_bytes() / sizeof(T));
     const auto in_ranges = [&](std::int64_t items, std::size_t bytes, const auto& call) {
       for (std::int64_t begin = 0; begin < items; begin += items_per_call) {
-        GuardedBuffer<T> scratch(bytes / sizeof(T));
+        GuardedBuffer<double> scratch(bytes / sizeof(double));
         call(begin, std::min(items, begin + items_per_call), scratch.data());
         EXPECT_TRUE(scratch.intact()) << "scratch of items from " << begin;
       }
@@ -125,7 +126,7 @@ class GatedProblem {
     const FilterArguments filter{h_.data(), case_.skip ? skip_.data() : nullptr,
                                  case_.reverse ? reverse_.data() : nullptr};
     in_ranges(plan.num_filter_items(), plan.forward_workspace_bytes(),
-              [&](auto begin, auto end, T* scratch) {
+              [&](auto begin, auto end, void* scratch) {
                 gated_conv_filter(plan, filter, spectrum.data(), begin, end, scratch);
               });
     const GatedConvForward forward{factor(0, case_.post),
@@ -134,7 +135,7 @@ class GatedProblem {
                                    spectrum.data(),
                                    {y_.data(), y_strides_}};
     in_ranges(plan.num_forward_items(), plan.forward_workspace_bytes(),
-              [&](auto begin, auto end, T* scratch) {
+              [&](auto begin, auto end, void* scratch) {
                 gated_conv_forward(plan, forward, begin, end, scratch);
               });
     const GatedConvBackward backward{forward.post,
@@ -149,7 +150,7 @@ class GatedProblem {
                                      case_.skip ? dskip_.data() : nullptr,
                                      case_.reverse ? dreverse_.data() : nullptr};
     in_ranges(plan.num_backward_items(), plan.backward_workspace_bytes(),
-              [&](auto begin, auto end, T* scratch) {
+              [&](auto begin, auto end, void* scratch) {
                 gated_conv_backward(plan, backward, begin, end, scratch);
               });
     EXPECT_TRUE(spectrum.intact());
@@ -184,6 +185,15 @@ class GatedProblem {
       expect_parameters("pre", 1, case_.pre, d, expected.pre);
       expect_parameters("v", 2, true, d, expected.v);
     }
+  }
+
+  /// After check(): root mean square error over root mean square value, by result.
+  [[nodiscard]] std::map<std::string, double> relative_errors() const {
+    std::map<std::string, double> errors;
+    for (const auto& [name, squares] : squares_) {
+      errors[name] = std::sqrt(squares.error / squares.value);
+    }
+    return errors;
   }
 
   GuardedBuffer<S>& y() { return y_; }
@@ -285,6 +295,9 @@ class GatedProblem {
       values[i] = to_double(actual[static_cast<std::ptrdiff_t>(i) * stride]);
       bounds[i] = kRoundoff * expected.units[i];
       bounds[i] += store * (std::abs(expected.value[i]) + bounds[i]);
+      Squares& squares = squares_[name];
+      squares.error += (values[i] - expected.value[i]) * (values[i] - expected.value[i]);
+      squares.value += expected.value[i] * expected.value[i];
     }
     EXPECT_TRUE(testing_support::within_bound(expected.value, values, bounds))
         << name << " of " << describe(case_);
@@ -305,7 +318,13 @@ class GatedProblem {
     }
   }
 
+  struct Squares {
+    double error = 0.0;
+    double value = 0.0;
+  };
+
   GatedCase case_;
+  std::map<std::string, Squares> squares_;
   Strides p_strides_;
   Strides y_strides_;
   GuardedBuffer<S> p_;

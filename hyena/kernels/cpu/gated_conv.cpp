@@ -6,7 +6,9 @@
 //           dy . post together and sums conj(U) G over the batch in the spectrum.
 #include "hyena/kernels/gated_conv.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <memory>
 
 #include "hyena/kernels/cpu/gated_conv_plan.h"
 
@@ -15,6 +17,7 @@
 #include <hwy/foreach_target.h>  // re-includes this file once per target
 #include <hwy/highway.h>         // must follow foreach_target.h
 
+#include "hyena/kernels/cpu/direct-inl.h"
 #include "hyena/kernels/cpu/right_angle-inl.h"
 #include "hyena/kernels/cpu/stream-inl.h"
 #include "hyena/kernels/cpu/transpose-inl.h"
@@ -43,17 +46,28 @@ class Worker {
  public:
   Worker(const GatedConvPlan& plan, Arena& arena)
       : shape_(plan.shape()),
+        is_direct_(plan.internals().is_direct),
+        direct_(plan.internals().size, plan.shape().filter_length),
         transform_(tables_of<T>(plan)),
-        size_(tables_of<T>(plan).size),
+        rows_(plan.internals().rows),
+        size_(plan.internals().size),
+        scale_(is_direct_ ? T{1} : T{1} / static_cast<T>(size_)),
         width_(plan.internals().width),
         lanes_(static_cast<std::int64_t>(hn::Lanes(Tag()))) {
-    u_ = arena.take<T>(width_ / lanes_ * transform_.real_at(size_));
-    x_ = arena.take<T>(transform_.at(size_));
+    u_ = arena.take<T>(width_ / lanes_ * row_at(size_));
+    x_ = arena.take<T>(signal_scalars());
     block_ = arena.take<T>(kBlockSteps * width_);
   }
 
-  /// Scalars of one vector's spectrum.
-  [[nodiscard]] std::int64_t spectrum_scalars() const { return transform_.at(size_); }
+  /// Scalars up to packed row n.
+  [[nodiscard]] std::int64_t row_at(std::int64_t n) const { return rows_.at(n) * lanes_; }
+  /// Scalars of one vector's filter as the convolution wants it, and of the scratch for its signal.
+  [[nodiscard]] std::int64_t spectrum_scalars() const {
+    return is_direct_ ? direct_.filter_scalars() : 2 * row_at(size_);
+  }
+  [[nodiscard]] std::int64_t signal_scalars() const {
+    return is_direct_ ? direct_.padded_scalars() : 2 * row_at(size_);
+  }
   [[nodiscard]] Tile tile(std::int64_t batch, std::int64_t index) const {
     const std::int64_t first = index * width_;
     const std::int64_t left = shape_.channels - first;
@@ -61,23 +75,27 @@ class Worker {
   }
 
   void filter(const FilterArguments& filter, const Tile& tile, T* spectrum_DN) {
-    const Tag tag;
     for (std::int64_t c = 0; c < tile.channels; c += lanes_) {
       T* spectrum = spectrum_DN + (tile.first + c) / lanes_ * spectrum_scalars();
       pack_taps(static_cast<const T*>(filter.h_DK), tile, c);
       add_skip(static_cast<const T*>(filter.skip_D), tile, c);
-      transform_.forward(u_, spectrum);
-      if (filter.reverse_DK == nullptr) {
-        continue;
+      is_direct_ ? direct_.set_filter(u_, spectrum) : transform_.forward(u_, spectrum);
+      if (filter.reverse_DK != nullptr) {
+        pack_taps(static_cast<const T*>(filter.reverse_DK), tile, c);
+        is_direct_ ? direct_.set_reverse(u_, spectrum) : add_reverse(spectrum);
       }
-      pack_taps(static_cast<const T*>(filter.reverse_DK), tile, c);
-      transform_.forward(u_, x_);
-      for (std::int64_t i = 0; i < spectrum_scalars(); i += 2 * lanes_) {
-        const Complex<V> forwards = load(tag, spectrum + i);
-        const Complex<V> backwards = load(tag, x_ + i);
-        store(tag, {hn::Add(forwards.re, backwards.re), hn::Sub(forwards.im, backwards.im)},
-              spectrum + i);
-      }
+    }
+  }
+
+  /// spectrum += the conjugate of that of the taps in u_
+  void add_reverse(T* spectrum) {
+    const Tag tag;
+    transform_.forward(u_, x_);
+    for (std::int64_t i = 0; i < spectrum_scalars(); i += 2 * lanes_) {
+      const Complex<V> forwards = load(tag, spectrum + i);
+      const Complex<V> backwards = load(tag, x_ + i);
+      store(tag, {hn::Add(forwards.re, backwards.re), hn::Sub(forwards.im, backwards.im)},
+            spectrum + i);
     }
   }
 
@@ -85,7 +103,7 @@ class Worker {
   void add_skip(const T* skip_D, const Tile& tile, std::int64_t c) {
     for (std::int64_t lane = 0; skip_D != nullptr && lane < lanes_ && c + lane < tile.channels;
          ++lane) {
-      u_[lane] += skip_D[tile.first + c + lane] / static_cast<T>(size_);
+      u_[lane] += skip_D[tile.first + c + lane] * scale_;
     }
   }
 
@@ -138,8 +156,14 @@ class Worker {
 
   void convolve(const Tile& tile, const T* spectrum_DN) {
     for (std::int64_t c = 0; c < tile.channels; c += lanes_) {
-      T* u = u_ + c / lanes_ * transform_.real_at(size_);
-      transform_.convolve(u, spectrum_DN + (tile.first + c) / lanes_ * spectrum_scalars(), x_, u);
+      T* u = u_ + c / lanes_ * row_at(size_);
+      const T* spectrum = spectrum_DN + (tile.first + c) / lanes_ * spectrum_scalars();
+      if (is_direct_) {
+        direct_.pad(u, x_);
+        direct_.convolve(spectrum, x_, u);
+      } else {
+        transform_.convolve(u, spectrum, x_, u);
+      }
     }
   }
 
@@ -174,19 +198,18 @@ class Worker {
     const std::int64_t K = shape_.filter_length;
     const std::int64_t channels = tile.channels - c < lanes_ ? tile.channels - c : lanes_;
     const T* h = h_DK + (tile.first + c) * K;
-    const T scale = T{1} / static_cast<T>(size_);
-    const V scales = hn::Set(tag, scale);
+    const V scales = hn::Set(tag, scale_);
     std::int64_t s = 0;
     for (; channels == lanes_ && s + lanes_ <= K; s += lanes_) {
       transpose_square(
           tag, [&](std::int64_t lane) HWY_ATTR { return hn::LoadU(tag, h + lane * K + s); },
           [&](std::int64_t i, V row)
-              HWY_ATTR { hn::StoreU(hn::Mul(row, scales), tag, u_ + transform_.real_at(s + i)); });
+              HWY_ATTR { hn::StoreU(hn::Mul(row, scales), tag, u_ + row_at(s + i)); });
     }
     for (; s < size_; ++s) {
-      T* row = u_ + transform_.real_at(s);
+      T* row = u_ + row_at(s);
       for (std::int64_t lane = 0; lane < lanes_; ++lane) {
-        row[lane] = s < K && lane < channels ? h[lane * K + s] * scale : T{0};
+        row[lane] = s < K && lane < channels ? h[lane * K + s] * scale_ : T{0};
       }
     }
   }
@@ -197,20 +220,18 @@ class Worker {
     const std::int64_t K = shape_.filter_length;
     const std::int64_t channels = tile.channels - c < lanes_ ? tile.channels - c : lanes_;
     T* h = h_DK + (tile.first + c) * K;
-    const T scale = T{1} / static_cast<T>(size_);
-    const V scales = hn::Set(tag, scale);
+    const V scales = hn::Set(tag, scale_);
     std::int64_t s = 0;
     for (; channels == lanes_ && s + lanes_ <= K; s += lanes_) {
       transpose_square(
-          tag,
-          [&](std::int64_t i) HWY_ATTR { return hn::LoadU(tag, rows + transform_.real_at(s + i)); },
+          tag, [&](std::int64_t i) HWY_ATTR { return hn::LoadU(tag, rows + row_at(s + i)); },
           [&](std::int64_t lane, V taps)
               HWY_ATTR { hn::StoreU(hn::Mul(taps, scales), tag, h + lane * K + s); });
     }
     for (; s < K; ++s) {
-      const T* row = rows + transform_.real_at(s);
+      const T* row = rows + row_at(s);
       for (std::int64_t lane = 0; lane < channels; ++lane) {
-        h[lane * K + s] = row[lane] * scale;
+        h[lane * K + s] = row[lane] * scale_;
       }
     }
   }
@@ -219,10 +240,10 @@ class Worker {
   /// Calls body(c, t, row) for every vector c and step of the block, row being its packed row.
   template <class Body>
   HWY_INLINE void each_packed(Block block, T* packed, const Body& body) const {
-    const std::int64_t group = transform_.group();
-    const std::int64_t first = transform_.real_at(block.begin);
+    const std::int64_t group = rows_.group;
+    const std::int64_t first = row_at(block.begin);
     for (std::int64_t c = 0; c < width_; c += lanes_) {
-      T* row = packed + c / lanes_ * transform_.real_at(size_) + first;
+      T* row = packed + c / lanes_ * row_at(size_) + first;
       std::int64_t left = group - block.begin % group;
       for (std::int64_t t = 0; t < block.steps; ++t) {
         body(c, t, row);
@@ -233,8 +254,12 @@ class Worker {
   }
 
   const GatedConvShape& shape_;
+  bool is_direct_;
+  const Direct<T> direct_;
   const RightAngle<T> transform_;
+  RowGeometry rows_;
   std::int64_t size_;
+  T scale_;  // folded into filters
   std::int64_t width_;
   std::int64_t lanes_;
   T* u_;      // packed rows of a tile: u, then c
@@ -259,9 +284,13 @@ class BackwardWorker : public Worker<T> {
         dpre_(plan.shape(), this->width_, pre_, &arguments.dpre, arena),
         dv_(plan.shape(), this->width_, v_, &arguments.dv, arena) {
     const std::int64_t vectors = this->width_ / this->lanes_;
-    g_ = arena.take<T>(vectors * this->transform_.real_at(this->size_));
-    xg_ = arena.take<T>(this->spectrum_scalars());
-    correlation_ = arena.take<T>(vectors * this->spectrum_scalars());
+    g_ = arena.take<T>(vectors * this->row_at(this->size_));
+    xg_ = arena.take<T>(this->signal_scalars());
+    if (this->is_direct_) {
+      direct_correlation_ = arena.take<double>(vectors * this->spectrum_scalars());
+    } else {
+      correlation_ = arena.take<T>(vectors * this->spectrum_scalars());
+    }
   }
 
   /// All gradients of one tile of channels.
@@ -269,7 +298,11 @@ class BackwardWorker : public Worker<T> {
     const Tile tile = this->tile(0, index);
     const std::int64_t vectors = this->width_ / this->lanes_;
     for (std::int64_t i = 0; i < vectors * this->spectrum_scalars(); ++i) {
-      correlation_[i] = 0;
+      if (this->is_direct_) {
+        direct_correlation_[i] = 0;
+      } else {
+        correlation_[i] = 0;
+      }
     }
     dpost_.open_sums(tile);
     dpre_.open_sums(tile);
@@ -292,12 +325,16 @@ class BackwardWorker : public Worker<T> {
     pack_output_gradient(tile);
     for (std::int64_t c = 0; c < tile.channels; c += this->lanes_) {
       const std::int64_t vector = c / this->lanes_;
-      T* u = this->u_ + vector * this->transform_.real_at(this->size_);
-      T* g = g_ + vector * this->transform_.real_at(this->size_);
+      T* u = this->u_ + vector * this->row_at(this->size_);
+      T* g = g_ + vector * this->row_at(this->size_);
+      const T* spectrum = static_cast<const T*>(arguments_.spectrum) +
+                          (tile.first + c) / this->lanes_ * this->spectrum_scalars();
+      if (this->is_direct_) {
+        direct_backward(spectrum, vector, u, g);
+        continue;
+      }
       const typename RightAngle<T>::Adjoint adjoint{
-          static_cast<const T*>(arguments_.spectrum) +
-              (tile.first + c) / this->lanes_ * this->spectrum_scalars(),
-          correlation_ + vector * this->spectrum_scalars()};
+          spectrum, correlation_ + vector * this->spectrum_scalars()};
       if (post_.present()) {
         this->transform_.template backward<true>(u, g, adjoint, this->x_, xg_);
       } else {
@@ -318,6 +355,18 @@ class BackwardWorker : public Worker<T> {
       dpre_.close(L);
     }
     dv_.close(L);
+  }
+
+  void direct_backward(const T* filter, std::int64_t vector, T* u, T* g) {
+    const Direct<T>& direct = this->direct_;
+    direct.pad(u, this->x_);
+    direct.pad(g, xg_);
+    direct.correlate(filter, this->x_, xg_,
+                     direct_correlation_ + vector * this->spectrum_scalars());
+    if (post_.present()) {
+      direct.convolve(filter, this->x_, u);
+    }
+    direct.adjoint(filter, xg_, g);
   }
 
   /// g <- dy . post
@@ -363,26 +412,47 @@ class BackwardWorker : public Worker<T> {
   }
 
   void filter_gradients(const Tile& tile) {
-    const Tag tag;
     for (std::int64_t c = 0; c < tile.channels; c += this->lanes_) {
-      T* spectrum = correlation_ + c / this->lanes_ * this->spectrum_scalars();
+      const std::int64_t vector = c / this->lanes_;
       if (arguments_.dreverse_DK != nullptr) {
-        for (std::int64_t i = 0; i < this->spectrum_scalars(); i += 2 * this->lanes_) {
-          const Complex<V> value = load(tag, spectrum + i);
-          store(tag, {value.re, hn::Neg(value.im)}, xg_ + i);
-        }
-        this->transform_.inverse(xg_, this->u_);
+        correlation_rows(vector, Direction::kReverse);
         this->unpack_taps(this->u_, tile, c, static_cast<T*>(arguments_.dreverse_DK));
       }
-      this->transform_.inverse(spectrum, this->u_);
+      correlation_rows(vector, Direction::kCausal);
       this->unpack_taps(this->u_, tile, c, static_cast<T*>(arguments_.dh_DK));
       if (arguments_.dskip_D != nullptr) {
         T* dskip = static_cast<T*>(arguments_.dskip_D) + tile.first + c;
         for (std::int64_t lane = 0; lane < this->lanes_ && c + lane < tile.channels; ++lane) {
-          dskip[lane] = this->u_[lane] / static_cast<T>(this->size_);
+          dskip[lane] = this->u_[lane] * this->scale_;
         }
       }
     }
+  }
+
+  enum class Direction { kCausal, kReverse };
+
+  /// The first K rows of u_ <- the gradient of the filter, over scale_; row 0 also where K = 0.
+  void correlation_rows(std::int64_t vector, Direction direction) {
+    const Tag tag;
+    const std::int64_t scalars = this->spectrum_scalars();
+    if (this->is_direct_) {
+      const std::int64_t taps = this->shape_.filter_length * this->lanes_;
+      const double* sums = direct_correlation_ + vector * scalars;
+      sums += direction == Direction::kReverse ? taps : 0;
+      for (std::int64_t i = 0; i < taps || i < this->lanes_; ++i) {
+        this->u_[i] = static_cast<T>(sums[i]);
+      }
+      return;
+    }
+    T* spectrum = correlation_ + vector * scalars;
+    if (direction == Direction::kCausal) {
+      return this->transform_.inverse(spectrum, this->u_);
+    }
+    for (std::int64_t i = 0; i < scalars; i += 2 * this->lanes_) {
+      const Complex<V> value = load(tag, spectrum + i);
+      store(tag, {value.re, hn::Neg(value.im)}, xg_ + i);
+    }
+    this->transform_.inverse(xg_, this->u_);
   }
 
   const GatedConvBackward& arguments_;
@@ -392,9 +462,10 @@ class BackwardWorker : public Worker<T> {
   FactorGradientStream<T> dpost_;
   FactorGradientStream<T> dpre_;
   FactorGradientStream<T> dv_;
-  T* g_;            // packed rows of a tile: g, then du
-  T* xg_;           // complex rows of one vector
-  T* correlation_;  // sum over the batch of conj(U) G, of every vector of the tile
+  T* g_;                      // packed rows of a tile: g, then du
+  T* xg_;                     // complex rows of one vector
+  T* correlation_ = nullptr;  // sum over the batch of conj(U) G, of every vector of the tile
+  double* direct_correlation_ = nullptr;  // or of its signals, in the layout of a direct filter
 };
 
 template <class T>
@@ -502,24 +573,33 @@ std::size_t dispatch_backward(const GatedConvPlan& plan, const GatedConvBackward
 GatedConvPlan::GatedConvPlan(const GatedConvShape& shape) : shape_(shape) {
   const auto internals = std::make_shared<Internals>();
   internals_ = internals;
-  const std::int64_t N = cpu::supported_fft_size(shape.length);
   const bool is_double = shape.type == DataType::kFloat64;
-  const std::int64_t scalar_bytes = is_double ? 8 : 4;
-  if (is_double) {
-    internals->tables_f64 = cpu::fft_tables<double>(N);
+  internals->is_direct = shape.filter_length <= cpu::kMostDirectTaps;
+  if (internals->is_direct) {
+    internals->size = std::max<std::int64_t>(1, shape.length);
+    internals->rows.group = internals->size + 1;  // no free rows
+    internals->tables_f32 = std::make_shared<const cpu::FftTables<float>>();
+    internals->tables_f64 = std::make_shared<const cpu::FftTables<double>>();
   } else {
-    internals->tables_f32 = cpu::fft_tables<float>(N);
+    internals->size = cpu::supported_fft_size(shape.length);
+    if (is_double) {
+      internals->tables_f64 = cpu::fft_tables<double>(internals->size);
+      internals->rows = internals->tables_f64->rows;
+    } else {
+      internals->tables_f32 = cpu::fft_tables<float>(internals->size);
+      internals->rows = internals->tables_f32->rows;
+    }
   }
-  const cpu::RowGeometry rows =
-      is_double ? internals->tables_f64->rows : internals->tables_f32->rows;
-
   const std::int64_t lanes = cpu::dispatch_lanes(shape.type);
+  const std::int64_t scalar_bytes = is_double ? 8 : 4;
   const std::int64_t groups = (shape.channels + lanes - 1) / lanes;
   internals->lanes = lanes;
-  internals->width = lanes * cpu::tile_vectors(groups, N, lanes * scalar_bytes);
+  internals->width =
+      lanes * cpu::tile_vectors(groups, internals->rows.at(internals->size), lanes * scalar_bytes);
   num_tiles_ = (shape.channels + internals->width - 1) / internals->width;
-  internals->spectrum_bytes =
-      static_cast<std::size_t>(groups * rows.at(N) * 2 * lanes * scalar_bytes);
+  const std::int64_t rows =
+      internals->is_direct ? 2 * shape.filter_length + 1 : 2 * internals->rows.at(internals->size);
+  internals->spectrum_bytes = static_cast<std::size_t>(groups * rows * lanes * scalar_bytes);
 
   // The same constructors that cut the workspace count it; a weight makes them count the taps.
   Factor factor;
@@ -533,11 +613,11 @@ GatedConvPlan::GatedConvPlan(const GatedConvShape& shape) : shape_(shape) {
 }
 
 const char* GatedConvPlan::algorithm() const {
-  return "right_angle";
+  return internals_->is_direct ? "direct" : "right_angle";
 }
 
 std::int64_t GatedConvPlan::transform_length() const {
-  return internals_->tables_f32 ? internals_->tables_f32->size : internals_->tables_f64->size;
+  return internals_->is_direct ? 0 : internals_->size;
 }
 
 std::size_t GatedConvPlan::spectrum_bytes() const {

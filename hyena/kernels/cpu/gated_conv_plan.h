@@ -12,6 +12,9 @@ namespace hyena::kernels {
 struct GatedConvPlan::Internals {
   std::int64_t lanes = 0;  // of the instruction set that made the plan; it must also run it
   std::int64_t width = 0;  // lanes of a tile
+  bool is_direct = false;
+  std::int64_t size = 0;  // packed rows of a signal: the transform's points, or L
+  cpu::RowGeometry rows;
   std::shared_ptr<const cpu::FftTables<float>> tables_f32;  // one of the two, by type
   std::shared_ptr<const cpu::FftTables<double>> tables_f64;
   std::size_t spectrum_bytes = 0;
