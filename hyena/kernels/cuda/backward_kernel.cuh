@@ -142,8 +142,8 @@ __global__ void __launch_bounds__(kThreads, 1)
       if (tile >= last) return;
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const int64_t from = static_cast<int64_t>(tile) * kSpectrumVectors +
-                             ((tid >> 5) + 16 * i) * 64 + (tid & 31);
+        const int64_t from =
+            static_cast<int64_t>(tile) * kSpectrumVectors + ((tid >> 5) + 16 * i) * 64 + (tid & 31);
         load_fragment(spectra[i][0], a.spectra[0] + from);
         load_fragment(spectra[i][1], a.spectra[1] + from);
       }
