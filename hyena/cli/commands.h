@@ -17,5 +17,6 @@ void add_logits(CLI::App& app, Command& chosen);
 void add_tokenize(CLI::App& app, Command& chosen);
 void add_info(CLI::App& app, Command& chosen);
 void add_bench(CLI::App& app, Command& chosen);
+void add_sweep(CLI::App& app, Command& chosen);
 
 }  // namespace hyena::cli
