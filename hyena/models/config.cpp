@@ -97,7 +97,7 @@ struct Writing {
   }
   template <typename T, typename Range>
   void nullable(std::string_view key, const T& field, Range /*range*/) {
-    json[std::string(key)] = field;
+    json[std::string(key)] = field == T() ? io::Json() : io::Json(field);
   }
 };
 
