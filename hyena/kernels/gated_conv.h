@@ -23,8 +23,9 @@
 // Numerics  relative to the norms: |error of c| <= eps log2(2 N) ||h|| ||u||, N < 2 L + 64 the
 //           transform size and eps = 2^-24 (float32) or 2^-53; likewise du with ||g|| = ||dy post||
 //           and dh with ||g|| ||u|| summed over the batch. Causal to that bound only, except where
-//           the direct form runs. Measured: relative rms error below 4e-7 to L = 1M.
-// Tested by tests/kernels/gated_conv_test.cpp
+//           the direct form runs. Relative rms errors measured at L = 256
+//           to 4096: y and dx below 3e-7, parameters below 1.3e-6.
+// Tested by tests/kernels/gated_conv_test.cpp, gated_conv_long_test.cpp
 #pragma once
 
 #include <cstddef>

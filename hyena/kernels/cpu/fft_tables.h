@@ -37,8 +37,8 @@ struct FftTables {
       levels;  // the first has radix 8; the last one's blocks are single points
 };
 
-/// The smallest size >= length that the transform supports: 2^a or 3, 5, 7, 9 times 2^a, at least
-/// 32. At most 1.25 times the length (from 4 to 5 times a power of two), from 128 on.
+/// The smallest size >= length that the transform supports: 1, 3, 5, 7 or 9 times a power of two,
+/// at least 32. At most 1.25 times the length from 128 on, 1.2 times from 256 on.
 [[nodiscard]] std::int64_t supported_fft_size(std::int64_t length);
 
 /// Tables of a supported size; the most recent ones are shared.

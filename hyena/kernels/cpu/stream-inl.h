@@ -63,8 +63,16 @@ HWY_INLINE bool in_place(DataType type, const Strides& strides, const Tile& tile
 template <class T>
 Rows<const T> read_rows(DataType type, const ConstArray& x, const Tile& tile, Block block,
                         T* packed) {
+  constexpr auto kLine = static_cast<std::int64_t>(64 / sizeof(T));
   const T* rows = tile_begin(static_cast<const T*>(x.data), x.strides, tile);
   if (in_place<T>(type, x.strides, tile, block)) {
+    // The rows of the next block lie on pages of their own, which no hardware prefetcher enters.
+    for (std::int64_t t = 0; t < kBlockSteps; ++t) {
+      const T* next = rows + (block.begin + block.steps + t) * x.strides.time;
+      for (std::int64_t c = 0; c < tile.width; c += kLine) {
+        hwy::Prefetch(next + c);
+      }
+    }
     return {rows + block.begin * x.strides.time, x.strides.time};
   }
   const Patch patch{block.begin, block.steps, tile.channels, tile.width};
@@ -200,9 +208,7 @@ class FactorStream {
       V two_ago = hn::LoadU(tag, x_.data + c);
       V one_ago = hn::LoadU(tag, x_.data + x_.stride + c);
       for (std::int64_t t = 0; t < block.steps; ++t) {
-        const T* row = x_.data + (t + 2) * x_.stride + c;
-        hwy::Prefetch(row + kBlockSteps * x_.stride);
-        const V now = hn::LoadU(tag, row);
+        const V now = hn::LoadU(tag, x_.data + (t + 2) * x_.stride + c);
         const V older = hn::MulAdd(w1, one_ago, hn::MulAdd(w2, two_ago, bias));
         hn::StoreU(hn::MulAdd(w0, now, older), tag, q_ + t * width_ + c);
         two_ago = one_ago;

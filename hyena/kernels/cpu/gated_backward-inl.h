@@ -1,0 +1,230 @@
+// Backward of the gated convolution on one tile of channels, compiled per target.
+//
+// Method    recomputes u, transforms it and g = dy . post together, sums conj(U) G over the batch
+// in
+//           the spectrum; from c and du to the factors, through their short convolutions
+#if defined(HYENA_KERNELS_CPU_GATED_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef HYENA_KERNELS_CPU_GATED_BACKWARD_INL_H_
+#undef HYENA_KERNELS_CPU_GATED_BACKWARD_INL_H_
+#else
+#define HYENA_KERNELS_CPU_GATED_BACKWARD_INL_H_
+#endif
+
+#include <cstdint>
+
+#include <hwy/highway.h>
+
+#include "hyena/kernels/cpu/gated_forward-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace hyena::kernels::cpu::HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+template <class T>
+class BackwardWorker : public Worker<T> {
+  using Tag = hn::ScalableTag<T>;
+  using V = hn::Vec<Tag>;
+  using Base = Worker<T>;
+
+ public:
+  BackwardWorker(const GatedConvPlan& plan, const GatedConvBackward& arguments, Arena& arena)
+      : Base(plan, arena),
+        arguments_(arguments),
+        post_(plan.shape(), this->width_, &arguments.post, arena),
+        pre_(plan.shape(), this->width_, &arguments.pre, arena),
+        v_(plan.shape(), this->width_, &arguments.v, arena),
+        dpost_(plan.shape(), this->width_, post_, &arguments.dpost, arena),
+        dpre_(plan.shape(), this->width_, pre_, &arguments.dpre, arena),
+        dv_(plan.shape(), this->width_, v_, &arguments.dv, arena) {
+    const std::int64_t vectors = this->width_ / this->lanes_;
+    g_ = arena.take<T>(vectors * this->row_at(this->size_));
+    xg_ = arena.take<T>(this->signal_scalars());
+    if (this->is_direct_) {
+      direct_correlation_ = arena.take<double>(vectors * this->spectrum_scalars());
+    } else {
+      correlation_ = arena.take<T>(vectors * this->spectrum_scalars());
+    }
+  }
+
+  /// All gradients of one tile of channels.
+  void backward(std::int64_t index) {
+    const Tile tile = this->tile(0, index);
+    const std::int64_t vectors = this->width_ / this->lanes_;
+    for (std::int64_t i = 0; i < vectors * this->spectrum_scalars(); ++i) {
+      if (this->is_direct_) {
+        direct_correlation_[i] = 0;
+      } else {
+        correlation_[i] = 0;
+      }
+    }
+    dpost_.open_sums(tile);
+    dpre_.open_sums(tile);
+    dv_.open_sums(tile);
+    for (std::int64_t b = 0; b < this->shape_.batch; ++b) {
+      backward_row(this->tile(b, index));
+    }
+    dpost_.close_sums();
+    dpre_.close_sums();
+    dv_.close_sums();
+    filter_gradients(tile);
+  }
+
+ private:
+  void backward_row(const Tile& tile) {
+    post_.open(tile);
+    pre_.open(tile);
+    v_.open(tile);
+    this->pack_gated(pre_, v_, this->u_);
+    pack_output_gradient(tile);
+    for (std::int64_t c = 0; c < tile.channels; c += this->lanes_) {
+      const std::int64_t vector = c / this->lanes_;
+      T* u = this->u_ + vector * this->row_at(this->size_);
+      T* g = g_ + vector * this->row_at(this->size_);
+      const T* spectrum = static_cast<const T*>(arguments_.spectrum) +
+                          (tile.first + c) / this->lanes_ * this->spectrum_scalars();
+      if (this->is_direct_) {
+        direct_backward(spectrum, vector, u, g);
+        continue;
+      }
+      const typename RightAngle<T>::Adjoint adjoint{
+          spectrum, correlation_ + vector * this->spectrum_scalars()};
+      if (post_.present()) {
+        this->transform_.template backward<true>(u, g, adjoint, this->x_, xg_);
+      } else {
+        this->transform_.template backward<false>(u, g, adjoint, this->x_, xg_);
+      }
+    }
+    const std::int64_t L = this->shape_.length;
+    dpost_.open(tile);
+    dpre_.open(tile);
+    dv_.open(tile);
+    for (std::int64_t begin = 0; begin < L; begin += kBlockSteps) {
+      gate_gradients(tile, this->block_at(begin));
+    }
+    if (post_.present()) {
+      dpost_.close(L);
+    }
+    if (pre_.present()) {
+      dpre_.close(L);
+    }
+    dv_.close(L);
+  }
+
+  void direct_backward(const T* filter, std::int64_t vector, T* u, T* g) {
+    const Direct<T>& direct = this->direct_;
+    direct.pad(u, this->x_);
+    direct.pad(g, xg_);
+    direct.correlate(filter, this->x_, xg_,
+                     direct_correlation_ + vector * this->spectrum_scalars());
+    if (post_.present()) {
+      direct.convolve(filter, this->x_, u);
+    }
+    direct.adjoint(filter, xg_, g);
+  }
+
+  /// g <- dy . post
+  void pack_output_gradient(const Tile& tile) {
+    for (std::int64_t begin = 0; begin < this->shape_.length; begin += kBlockSteps) {
+      const Block block = this->block_at(begin);
+      Rows<const T> factor{};
+      if (post_.present()) {
+        post_.read(block);
+        factor = post_.values(block);
+      }
+      this->pack_product(block, factor,
+                         read_rows(this->shape_.type, arguments_.dy, tile, block, this->block_),
+                         g_);
+    }
+    this->clear_padding(g_);
+  }
+
+  /// From c and du of a block to the gradients of the three factors.
+  void gate_gradients(const Tile& tile, Block block) {
+    if (post_.present()) {
+      post_.read(block);
+      gate_gradient(block, read_rows(this->shape_.type, arguments_.dy, tile, block, this->block_),
+                    this->u_, dpost_);
+    }
+    v_.read(block);
+    Rows<const T> factor{};
+    if (pre_.present()) {
+      pre_.read(block);
+      factor = pre_.values(block);
+      gate_gradient(block, v_.values(block), g_, dpre_);
+    }
+    gate_gradient(block, factor, g_, dv_);
+  }
+
+  void gate_gradient(Block block, Rows<const T> other, T* packed, FactorGradientStream<T>& to) {
+    if (to.filtered()) {
+      this->template unpack_product<Use::kSoon>(block, other, packed, to.dq(block));
+    } else {
+      this->template unpack_product<Use::kResult>(block, other, packed, to.dq(block));
+    }
+    to.write(block);
+  }
+
+  void filter_gradients(const Tile& tile) {
+    for (std::int64_t c = 0; c < tile.channels; c += this->lanes_) {
+      const std::int64_t vector = c / this->lanes_;
+      if (arguments_.dreverse_DK != nullptr) {
+        correlation_rows(vector, Direction::kReverse);
+        this->unpack_taps(this->u_, tile, c, static_cast<T*>(arguments_.dreverse_DK));
+      }
+      correlation_rows(vector, Direction::kCausal);
+      this->unpack_taps(this->u_, tile, c, static_cast<T*>(arguments_.dh_DK));
+      if (arguments_.dskip_D != nullptr) {
+        T* dskip = static_cast<T*>(arguments_.dskip_D) + tile.first + c;
+        for (std::int64_t lane = 0; lane < this->lanes_ && c + lane < tile.channels; ++lane) {
+          dskip[lane] = this->u_[lane] * this->scale_;
+        }
+      }
+    }
+  }
+
+  enum class Direction { kCausal, kReverse };
+
+  /// The first K rows of u_ <- the gradient of the filter, over scale_; row 0 also where K = 0.
+  void correlation_rows(std::int64_t vector, Direction direction) {
+    const Tag tag;
+    const std::int64_t scalars = this->spectrum_scalars();
+    if (this->is_direct_) {
+      const std::int64_t taps = this->shape_.filter_length * this->lanes_;
+      const double* sums = direct_correlation_ + vector * scalars;
+      sums += direction == Direction::kReverse ? taps : 0;
+      for (std::int64_t i = 0; i < taps || i < this->lanes_; ++i) {
+        this->u_[i] = static_cast<T>(sums[i]);
+      }
+      return;
+    }
+    T* spectrum = correlation_ + vector * scalars;
+    if (direction == Direction::kCausal) {
+      return this->transform_.inverse(spectrum, this->u_);
+    }
+    for (std::int64_t i = 0; i < scalars; i += 2 * this->lanes_) {
+      const Complex<V> value = load(tag, spectrum + i);
+      store(tag, {value.re, hn::Neg(value.im)}, xg_ + i);
+    }
+    this->transform_.inverse(xg_, this->u_);
+  }
+
+  const GatedConvBackward& arguments_;
+  FactorStream<T> post_;
+  FactorStream<T> pre_;
+  FactorStream<T> v_;
+  FactorGradientStream<T> dpost_;
+  FactorGradientStream<T> dpre_;
+  FactorGradientStream<T> dv_;
+  T* g_;                      // packed rows of a tile: g, then du
+  T* xg_;                     // complex rows of one vector
+  T* correlation_ = nullptr;  // sum over the batch of conj(U) G, of every vector of the tile
+  double* direct_correlation_ = nullptr;  // or of its signals, in the layout of a direct filter
+};
+
+}  // namespace
+}  // namespace hyena::kernels::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // HYENA_KERNELS_CPU_GATED_BACKWARD_INL_H_
