@@ -4,7 +4,7 @@
 // that of chunk m of the filter (spectrum.cu: the wrap-around of chunk m - 1 is inside),
 //
 //   C_c = sum_{j <= c} U_j H_{c-j}      DU_c = sum_{j >= c} G_j conj(H_{j-c})
-//   S'_m = sum_c conj(U_c) G_{c+m}      S_m = S'_m + i S'_{m+1}             (docs/math/cuda_chunks.md)
+//   S'_m = sum_c conj(U_c) G_{c+m}      S_m = S'_m + i S'_{m+1} (docs/math/cuda_chunks.md)
 //
 // analysis -> products -> synthesis, for a group of channels at a time, so that the spectra in
 // between stay in the L2. Tiles of a group are ordered [channel][batch][chunk].
