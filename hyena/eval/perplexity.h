@@ -23,7 +23,7 @@ struct ScoreOptions {
   std::int64_t batch_size = 8;
   std::int64_t max_windows = 0;  ///< 0: all
   /// Called after every batch with the windows done and their total.
-  std::function<void(std::int64_t done, std::int64_t total)> progress;
+  std::function<void(std::int64_t done, std::int64_t total)> progress{};
 };
 
 /// Scores the targets of `windows` over the true vocabulary (the padded logits are cut off, PAPER

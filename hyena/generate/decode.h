@@ -13,8 +13,8 @@ namespace hyena::generate {
 
 struct DecodeOptions {
   std::int64_t max_tokens = 256;
-  std::optional<std::int64_t> end_token;  ///< ends the text; not handed out
-  SamplerOptions sampler;
+  std::optional<std::int64_t> end_token{};  ///< ends the text; not handed out
+  SamplerOptions sampler{};
 };
 
 enum class Stop {

@@ -169,8 +169,9 @@ at::Tensor Trainer::finite_pending() const {
     const auto row = bad.any(1).nonzero()[0][0].item<std::int64_t>();
     const std::int64_t first = state_.step - static_cast<std::int64_t>(pending_.size()) + 1 + row;
     const bool is_loss = bad[row][0].item<bool>();
+    const bool is_nan = std::isnan(values[row][is_loss ? 0 : 1].item<float>());
     throw run_error("training diverged at step {}: the {} is {}; {}", first,
-                    is_loss ? "loss" : "gradient norm", values[row][is_loss ? 0 : 1].item<float>(),
+                    is_loss ? "loss" : "gradient norm", is_nan ? "not a number" : "infinite",
                     advice());
   }
   return values;
