@@ -25,9 +25,35 @@ at::Tensor plain(const MixerCase& c, const MixerInputs& in) {
                                c.mode);
 }
 
-/// Output and every gradient of `mixer` against the oracle. The registered op brings its explicit
-/// backward, the composed one autograd's.
-void expect_oracle(const MixerCase& c, MixerInputs in, const MixerExpectation& e,
+struct Gradients {
+  at::Tensor dp_BCL;
+  at::Tensor dshort_weight_CT;
+  at::Tensor dshort_bias_C;
+  at::Tensor dh_MDK;
+  at::Tensor dskip_MD;
+};
+
+Gradients by_autograd(const MixerInputs& in, const at::Tensor& y) {
+  const auto g = torch::autograd::grad({y}, in.arguments(), {in.dy_BDL});
+  return {g[0], g[1], in.short_bias_C ? g[3] : at::Tensor(), g[2],
+          in.skip_MD ? g.back() : at::Tensor()};
+}
+
+void expect_gradients(const MixerExpectation& e, const Gradients& g) {
+  EXPECT_TRUE(within_running_error(e.dp, g.dp_BCL)) << "dp";
+  EXPECT_TRUE(within_running_error(e.dshort_weight, g.dshort_weight_CT)) << "dshort_weight";
+  EXPECT_TRUE(within_running_error(e.dh, g.dh_MDK)) << "dh";
+  if (g.dshort_bias_C.defined()) {
+    EXPECT_TRUE(within_running_error(e.dshort_bias, g.dshort_bias_C)) << "dshort_bias";
+  }
+  if (g.dskip_MD.defined()) {
+    EXPECT_TRUE(within_running_error(e.dskip, g.dskip_MD)) << "dskip";
+  }
+}
+
+/// Output and every gradient of `mixer` against the oracle. The registered op brings the backward
+/// of its kernel, the composed one autograd's.
+void expect_oracle(const MixerCase& c, const MixerInputs& in, const MixerExpectation& e,
                    const Mixer& mixer) {
   for (const at::Tensor& x : in.arguments()) {
     x.requires_grad_(true);
@@ -35,16 +61,7 @@ void expect_oracle(const MixerCase& c, MixerInputs in, const MixerExpectation& e
   const at::Tensor y = mixer(c, in);
   EXPECT_EQ(y.scalar_type(), c.type);
   EXPECT_TRUE(within_running_error(e.y, y)) << "y";
-  const auto g = torch::autograd::grad({y}, in.arguments(), {in.dy_BDL});
-  EXPECT_TRUE(within_running_error(e.dp, g[0])) << "dp";
-  EXPECT_TRUE(within_running_error(e.dshort_weight, g[1])) << "dshort_weight";
-  EXPECT_TRUE(within_running_error(e.dh, g[2])) << "dh";
-  if (in.short_bias_C) {
-    EXPECT_TRUE(within_running_error(e.dshort_bias, g[3])) << "dshort_bias";
-  }
-  if (in.skip_MD) {
-    EXPECT_TRUE(within_running_error(e.dskip, g.back())) << "dskip";
-  }
+  expect_gradients(e, by_autograd(in, y));
   for (const at::Tensor& x : in.arguments()) {
     x.requires_grad_(false);
   }
@@ -58,8 +75,17 @@ void expect_oracle(const MixerCase& c, std::uint64_t seed) {
     SCOPED_TRACE("registered");
     expect_oracle(c, in, e, registered);
   }
-  SCOPED_TRACE("composed");
-  expect_oracle(c, in, e, plain);
+  {
+    SCOPED_TRACE("composed");
+    expect_oracle(c, in, e, plain);
+  }
+  // What devices without a kernel run.
+  SCOPED_TRACE("composed backward");
+  const auto [dp, dweight, dbias, dh, dskip] = composed::hyena_mixer_backward(
+      in.dy_BDL, in.p_BCL, in.short_weight_CT, in.short_bias_C, in.h_MDK, in.skip_MD, c.mode);
+  EXPECT_EQ(dbias.defined(), c.has_bias);
+  EXPECT_EQ(dskip.defined(), c.has_skip);
+  expect_gradients(e, {dp, dweight, dbias, dh, dskip});
 }
 
 /// Every order of both modes up to 4.
