@@ -249,7 +249,7 @@ std::optional<io::Json> bench_mixer(const MixerCase& mixer, double copy_gbps,
   const double elements =
       static_cast<double>(mixer.batch * mixer.channels) * static_cast<double>(mixer.length);
   const auto N = static_cast<double>(mixer.order);
-  const double element_bytes = static_cast<double>(c10::elementSize(mixer.dtype));
+  const auto element_bytes = static_cast<double>(c10::elementSize(mixer.dtype));
   const auto bound_ms = [&](double tensors_moved) {
     return elements * element_bytes * tensors_moved / (copy_gbps * 1e6);
   };

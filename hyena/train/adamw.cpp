@@ -80,6 +80,8 @@ std::vector<models::NamedTensor> AdamW::named_state() const {
   return state;
 }
 
+// Not const, although only what the handles refer to changes.
+// NOLINTNEXTLINE(readability-make-member-function-const)
 void AdamW::load_state(const io::SafetensorsFile& file) {
   const torch::NoGradGuard no_grad;
   for (const auto& [name, tensor] : named_state()) {
@@ -97,7 +99,7 @@ void AdamW::load_state(const io::SafetensorsFile& file) {
 
 at::Tensor clip_gradients(const std::vector<at::Tensor>& gradients, double max_norm) {
   const torch::NoGradGuard no_grad;
-  const at::Tensor norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients)), 2);
+  at::Tensor norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients)), 2);
   if (max_norm > 0.0) {
     at::_foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp_max(1.0));
   }

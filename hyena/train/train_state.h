@@ -21,6 +21,7 @@ struct Evaluation {
 };
 
 /// The part of the state that is no tensor.
+// NOLINTNEXTLINE(bugprone-exception-escape): the analyser follows an assertion of nlohmann's move
 struct TrainState {
   std::int64_t step = 0;            ///< optimizer steps done; also the schedule's clock
   std::int64_t tokens = 0;          ///< trained on

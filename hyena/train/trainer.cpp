@@ -163,7 +163,7 @@ void Trainer::step() {
 }
 
 at::Tensor Trainer::finite_pending() const {
-  const at::Tensor values = at::stack(pending_).cpu();
+  at::Tensor values = at::stack(pending_).cpu();
   const at::Tensor bad = at::isfinite(values).logical_not();
   if (bad.any().item<bool>()) {
     const auto row = bad.any(1).nonzero()[0][0].item<std::int64_t>();
@@ -189,8 +189,8 @@ void Trainer::log(Observer& observer) {
   const Clock::time_point begin = Clock::now();
   const at::Tensor values = finite_pending();
   window_seconds_ += seconds_since(begin);  // the wait for the device belongs to the steps
-  const double loss = values.select(1, 0).mean(at::kDouble).item<double>();
-  const double norm = values.select(1, 1).mean(at::kDouble).item<double>();
+  const auto loss = values.select(1, 0).mean(at::kDouble).item<double>();
+  const auto norm = values.select(1, 1).mean(at::kDouble).item<double>();
   const double rate = learning_rate(schedule_, state_.step - 1, config_.optimizer.lr);
   const double per_step =
       window_seconds_ / static_cast<double>(std::max<std::int64_t>(1, window_steps_));

@@ -45,7 +45,7 @@ std::vector<std::string> joined(std::vector<std::string> a, const std::vector<st
 
 /// A copy of the small run's checkpoint, to be damaged.
 std::string copied_checkpoint(const TemporaryFolder& folder, const std::string& name) {
-  const std::string copy = (folder / name).string();
+  std::string copy = (folder / name).string();
   std::filesystem::copy(small_run().checkpoint(), copy);
   return copy;
 }
@@ -163,7 +163,7 @@ TEST(BadInput, Checkpoints) {
   std::filesystem::resize_file(cut + "/model.safetensors", 5000);
   check({"truncated weights", eval(cut), 2, "model.safetensors"}, none);
   const std::string header = copied_checkpoint(folder, "header");
-  replace(header + "/model.safetensors", "\"dtype\":\"F32\"", "\"dtype\":\"F39\"");
+  replace(header + "/model.safetensors", R"("dtype":"F32")", R"("dtype":"F39")");
   check({"damaged header", eval(header), 2, "model.safetensors"}, none);
   const std::string renamed = copied_checkpoint(folder, "renamed");
   replace(renamed + "/model.safetensors", "ln_f.bias", "ln_g.bias");
@@ -240,7 +240,7 @@ TEST(BadInput, Prompts) {
 TEST(BadInput, LogitsAndTokens) {
   const TemporaryFolder folder;
   const auto file = [&](const char* name, const at::Tensor& ids) {
-    const std::string path = (folder / name).string();
+    std::string path = (folder / name).string();
     models::write_tensors(path, {{"ids", ids}});
     return path;
   };

@@ -61,17 +61,15 @@ TEST(BenchMixer, SmallFaultsAreSeen) {
 }
 
 /// Replaces the registered mixer's CPU kernel for the rest of the process: must run last.
-at::Tensor broken_kernel(const at::Tensor& p_BCL, const at::Tensor&,
-                         const std::optional<at::Tensor>&, const at::Tensor& h_MDK,
-                         const std::optional<at::Tensor>&, c10::string_view) {
+at::Tensor broken_kernel(const at::Tensor& p_BCL, const at::Tensor& /*weight*/,
+                         const std::optional<at::Tensor>& /*bias*/, const at::Tensor& h_MDK,
+                         const std::optional<at::Tensor>& /*skip*/, c10::string_view /*mode*/) {
   return p_BCL.narrow(1, 0, h_MDK.size(1)).clone();
 }
 
 TEST(BenchMixerZ, WrongKernelPrintsFailedAndNoNumber) {
-  const torch::Library library(torch::Library::IMPL, "hyena", c10::DispatchKey::CPU, __FILE__,
-                               __LINE__);
-  torch::Library& mutable_library = const_cast<torch::Library&>(library);
-  mutable_library.impl("hyena_mixer", &broken_kernel);
+  torch::Library library(torch::Library::IMPL, "hyena", c10::DispatchKey::CPU, __FILE__, __LINE__);
+  library.impl("hyena_mixer", &broken_kernel);
   const std::array<const char*, 10> arguments{
       "hyena", "bench", "mixer", "--lengths", "64", "--channels", "4", "--tokens", "64", "--json"};
   testing::internal::CaptureStdout();

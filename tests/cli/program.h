@@ -53,6 +53,7 @@ class Process {
       std::vector<std::string> words{HYENA_PROGRAM};
       words.insert(words.end(), arguments.begin(), arguments.end());
       std::vector<char*> argv;
+      argv.reserve(words.size() + 1);
       for (std::string& word : words) {
         argv.push_back(word.data());
       }

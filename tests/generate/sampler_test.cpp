@@ -70,9 +70,9 @@ TEST(Sampler, ZeroTemperatureTakesTheLikeliestAndTheSmallerIdOfATie) {
 TEST(Sampler, SeedDecides) {
   const auto draws = [](std::uint64_t seed) {
     Sampler sampler({.seed = seed});
-    std::vector<std::int64_t> ids;
-    for (int i = 0; i < 50; ++i) {
-      ids.push_back(sampler.next(kLogits));
+    std::vector<std::int64_t> ids(50);
+    for (std::int64_t& id : ids) {
+      id = sampler.next(kLogits);
     }
     return ids;
   };

@@ -63,7 +63,7 @@ TEST(AdamW, FollowsTheFormulaInEveryGroup) {
     }
   }
   for (std::int64_t i = 0; i < 8; ++i) {
-    const double actual = (i < 5 ? a[i] : b[i - 5]).item<double>();
+    const auto actual = (i < 5 ? a[i] : b[i - 5]).item<double>();
     // A step has about ten operations; the fused kernel orders them its own way.
     EXPECT_NEAR(actual, expected[static_cast<std::size_t>(i)].theta, 4 * 20 * 2.3e-16) << i;
   }

@@ -4,6 +4,7 @@
 #include <map>
 #include <sstream>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "hyena/base/error.h"
@@ -121,7 +122,7 @@ TEST(RunConfig, GuideHasEveryKeyWithItsDefault) {
   std::size_t keys = 0;
   for (const auto& [section, fields] : defaults.items()) {
     for (const auto& [key, value] : fields.items()) {
-      const std::string name = section + "." + key;
+      const std::string name = fmt::format("{}.{}", section, key);
       ++keys;
       const auto row = rows.find(name);
       ASSERT_NE(row, rows.end()) << name << " is missing in docs/guide/config.md";

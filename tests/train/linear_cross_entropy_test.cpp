@@ -62,7 +62,7 @@ TEST(LinearCrossEntropy, GradientsAreCentralDifferences) {
     const auto check = [&](const at::Tensor& tensor, const at::Tensor& gradient) {
       at::Tensor flat = tensor.view({-1});
       for (std::int64_t i = 0; i < flat.numel(); ++i) {
-        const double value = flat[i].item<double>();
+        const auto value = flat[i].item<double>();
         flat[i] = value + step;
         const double above = oracle(x);
         flat[i] = value - step;

@@ -21,7 +21,8 @@ models::LanguageModel small_model() {
   config.train_decay = true;
   config.attn_layer_idx = {1};
   config.num_heads = 2;
-  return models::LanguageModel(config);
+  models::LanguageModel model(config);
+  return model;
 }
 
 std::map<std::string, std::set<std::string>> names_by_group(

@@ -21,7 +21,7 @@ namespace {
 
 /// A folder with a text of words in random order, removed at the end.
 class TrainerTest : public testing::Test {
- protected:
+ public:
   TrainerTest() : folder_(fs::temp_directory_path() / fmt::format("hyena-trainer-{}", ::getpid())) {
     fs::remove_all(folder_);
     fs::create_directories(folder_);
@@ -34,6 +34,7 @@ class TrainerTest : public testing::Test {
   }
   ~TrainerTest() override { fs::remove_all(folder_); }
 
+ protected:
   [[nodiscard]] RunConfig config(const std::string& more = "") const {
     const std::string text = (folder_ / "text.txt").string();
     io::Json json = io::parse_toml(
@@ -54,7 +55,7 @@ class TrainerTest : public testing::Test {
 
   [[nodiscard]] Trainer trainer(RunConfig run, const std::string& out) const {
     TrainData data = open_data(run, {});
-    return Trainer(run, std::move(data), at::kCPU, folder_ / out);
+    return {run, std::move(data), at::kCPU, folder_ / out};
   }
 
   /// Step -> the numbers of its lines that must not depend on interruptions.
