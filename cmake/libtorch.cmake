@@ -40,7 +40,10 @@ set_target_properties(hyena_torch PROPERTIES
     "${CMAKE_BINARY_DIR}/fmt_first;${HYENA_TORCH}/include;${HYENA_TORCH}/include/torch/csrc/api/include"
   INTERFACE_LINK_OPTIONS
     "-Wl,-rpath,${HYENA_TORCH}/lib;-Wl,-rpath-link,${HYENA_TORCH}/../nvidia/cu13/lib"
-  INTERFACE_LINK_LIBRARIES "hyena_c10")
+  # at::parallel_for is a template: without OpenMP at our own compile it runs on one thread. Linked
+  # to the wheel's libgomp, so that a process has one pool of threads.
+  INTERFACE_COMPILE_OPTIONS "$<$<COMPILE_LANGUAGE:CXX>:-fopenmp>"
+  INTERFACE_LINK_LIBRARIES "hyena_c10;${HYENA_TORCH}/lib/libgomp.so.1")
 add_library(hyena::torch ALIAS hyena_torch)
 
 if(HYENA_CUDA)

@@ -15,11 +15,11 @@
 // Work is cut into items that the caller spreads over its own threads. Every channel is summed in
 // the same order whatever the cut, so equal inputs give equal bits with any number of threads.
 //
-// Shapes    factors, y, dy: (B, D, L)   h: (D, K), K <= L   spectrum: opaque
+// Shapes    factors, y, dy: (B, D, L)   h: (D, K), K <= L
 // Method    direct sum for short filters, else the right-angle transform
-//           (docs/math/right_angle_convolution.md); SIMD across channels
+//           (docs/math/right_angle_convolution.md); SIMD across channels, or along time (LaneAxis)
 // Memory    nothing of size B D L beyond the arguments: workspaces are per thread and hold a tile
-//           of channels of one row
+//           of channels of one row and its filter
 // Numerics  relative to the norms: |error of c| <= eps log2(2 N) ||h|| ||u||, N < 2 L + 64 the
 //           transform size and eps = 2^-24 (float32) or 2^-53; likewise du with ||g|| = ||dy post||
 //           and dh with ||g|| ||u|| summed over the batch. Causal to that bound only, except where
@@ -36,6 +36,14 @@
 
 namespace hyena::kernels {
 
+/// What lies in the lanes of a vector during the transform.
+enum class LaneAxis {
+  kAuto,     // what is faster for the shape
+  kChannel,  // a channel per lane
+  kTime,     // neighbouring time steps of one channel: the working set of a long sequence shrinks
+             // by the number of lanes, and few channels fill the lanes
+};
+
 struct GatedConvShape {
   std::int64_t batch = 0;              // B
   std::int64_t channels = 0;           // D
@@ -44,6 +52,8 @@ struct GatedConvShape {
   std::int64_t taps = 0;               // T of the short convolutions; 0 where no factor has one
   DataType type = DataType::kFloat32;  // of factors, y and their gradients; filters, taps, skips
                                        // and their gradients are float64 iff this is, else float32
+  LaneAxis lane_axis = LaneAxis::kAuto;  // of the right-angle transform
+  std::int64_t threads = 1;              // that share the items: tiles become no wider than allows
 };
 
 /// A factor q of the formulas above: x itself, or where `weight_DT` is set
@@ -71,7 +81,7 @@ struct GatedConvForward {
   Factor post;
   Factor pre;
   Factor v;
-  const void* spectrum = nullptr;
+  FilterArguments filter;
   Array y;
 };
 
@@ -79,7 +89,7 @@ struct GatedConvBackward {
   Factor post;
   Factor pre;
   Factor v;
-  const void* spectrum = nullptr;
+  FilterArguments filter;
   ConstArray dy;
   FactorGradient dpost;  // written where the factor is present; may not overlap any input
   FactorGradient dpre;
@@ -101,15 +111,13 @@ class GatedConvPlan {
   /// Points of the transform, at least L; 0 for the direct form.
   [[nodiscard]] std::int64_t transform_length() const;
 
-  [[nodiscard]] std::size_t spectrum_bytes() const;
   /// Bytes of scratch for each thread inside a call: aligned for float64, fastest on 64-byte
-  /// boundaries and huge pages (workspace.h), as the spectrum is.
+  /// boundaries and huge pages (workspace.h).
   [[nodiscard]] std::size_t forward_workspace_bytes() const;
   [[nodiscard]] std::size_t backward_workspace_bytes() const;
 
-  /// Items: tiles of channels for the filter and the backward, (tile, row) pairs for the forward,
-  /// the rows of one tile adjacent.
-  [[nodiscard]] std::int64_t num_filter_items() const { return num_tiles_; }
+  /// Items: tiles of channels for the backward, (tile, row) pairs for the forward, the rows of one
+  /// tile adjacent.
   [[nodiscard]] std::int64_t num_forward_items() const { return shape_.batch * num_tiles_; }
   [[nodiscard]] std::int64_t num_backward_items() const { return num_tiles_; }
 
@@ -122,11 +130,8 @@ class GatedConvPlan {
   std::shared_ptr<const Internals> internals_;
 };
 
-/// Writes items [begin, end) of the filter's spectrum; workspace: forward_workspace_bytes().
-void gated_conv_filter(const GatedConvPlan& plan, const FilterArguments& filter, void* spectrum,
-                       std::int64_t begin, std::int64_t end, void* workspace);
-
-/// Writes items [begin, end) of y, which may overlap no input.
+/// Writes items [begin, end) of y, which may overlap no input. Items of one tile in one call share
+/// the transform of its filter.
 void gated_conv_forward(const GatedConvPlan& plan, const GatedConvForward& arguments,
                         std::int64_t begin, std::int64_t end, void* workspace);
 

@@ -1,9 +1,18 @@
 #include "hyena/ops/cpu_gated_conv.h"
 
+#include <utility>
+
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include "hyena/kernels/workspace.h"
 #include "hyena/ops/layout.h"
+
+#ifndef INTRA_OP_PARALLEL
+#ifndef __clang_analyzer__
+#error "at::parallel_for would run on one thread: compile with -fopenmp"
+#endif
+#endif
 
 namespace hyena::ops::cpu {
 namespace {
@@ -47,6 +56,12 @@ kernels::Factor raw(const Factor& factor) {
           .bias_D = data_or_null(factor.bias_D)};
 }
 
+kernels::FilterArguments raw(const Filter& filter) {
+  return {.h_DK = filter.h_DK.const_data_ptr(),
+          .skip_D = data_or_null(filter.skip_D),
+          .reverse_DK = data_or_null(filter.reverse_DK)};
+}
+
 kernels::FactorGradient raw_gradient(const FactorGradient& gradient) {
   if (!gradient.x_BDL.defined()) {
     return {};
@@ -56,12 +71,18 @@ kernels::FactorGradient raw_gradient(const FactorGradient& gradient) {
           .dbias_D = mutable_or_null(gradient.bias_D)};
 }
 
+/// Scratch of this process: pages that were touched once cost nothing.
+kernels::WorkspacePool& workspaces() {
+  static kernels::WorkspacePool pool;
+  return pool;
+}
+
 /// Runs work(begin, end, workspace) over [0, items) on LibTorch's threads, one workspace each.
 template <typename Work>
 void on_threads(std::int64_t items, std::size_t workspace_bytes, const Work& work) {
   at::parallel_for(0, items, /*grain_size=*/1, [&](std::int64_t begin, std::int64_t end) {
-    const at::Tensor workspace = at::empty({static_cast<std::int64_t>(workspace_bytes)}, at::kByte);
-    work(begin, end, workspace.mutable_data_ptr());
+    const kernels::WorkspacePool::Lease workspace(workspaces(), workspace_bytes);
+    work(begin, end, workspace.data());
   });
 }
 
@@ -71,10 +92,17 @@ kernels::GatedConvShape shape_of(const at::Tensor& x_BDL, std::int64_t taps, std
           .length = x_BDL.size(2),
           .filter_length = K,
           .taps = taps,
-          .type = data_type(x_BDL)};
+          .type = data_type(x_BDL),
+          .threads = at::get_num_threads()};
 }
 
 }  // namespace
+
+at::Tensor empty_output(const at::Tensor& like_BCL, std::int64_t channels) {
+  at::Tensor output = empty_in_layout_of(like_BCL, channels);
+  kernels::advise_huge_pages(output.mutable_data_ptr(), output.nbytes());
+  return output;
+}
 
 bool supports(const at::Tensor& x) {
   const auto type = x.scalar_type();
@@ -82,26 +110,13 @@ bool supports(const at::Tensor& x) {
          (type == at::kFloat || type == at::kDouble || type == at::kBFloat16);
 }
 
-GatedConv::GatedConv(const at::Tensor& like_BDL, std::int64_t taps, const Filter& filter)
-    : plan_(shape_of(like_BDL, taps, filter.h_DK.size(1))),
-      spectrum_(at::empty({static_cast<std::int64_t>(plan_.spectrum_bytes())}, at::kByte)) {
-  const kernels::FilterArguments arguments{.h_DK = filter.h_DK.const_data_ptr(),
-                                           .skip_D = data_or_null(filter.skip_D),
-                                           .reverse_DK = data_or_null(filter.reverse_DK)};
-  void* spectrum = spectrum_.mutable_data_ptr();
-  on_threads(plan_.num_filter_items(), plan_.forward_workspace_bytes(),
-             [&](std::int64_t begin, std::int64_t end, void* workspace) {
-               kernels::gated_conv_filter(plan_, arguments, spectrum, begin, end, workspace);
-             });
-}
+GatedConv::GatedConv(const at::Tensor& like_BDL, std::int64_t taps, Filter filter)
+    : plan_(shape_of(like_BDL, taps, filter.h_DK.size(1))), filter_(std::move(filter)) {}
 
 void GatedConv::forward(const Factor& post, const Factor& pre, const Factor& v,
                         const at::Tensor& y_BDL) const {
-  const kernels::GatedConvForward arguments{.post = raw(post),
-                                            .pre = raw(pre),
-                                            .v = raw(v),
-                                            .spectrum = spectrum_.const_data_ptr(),
-                                            .y = output(y_BDL)};
+  const kernels::GatedConvForward arguments{
+      .post = raw(post), .pre = raw(pre), .v = raw(v), .filter = raw(filter_), .y = output(y_BDL)};
   on_threads(plan_.num_forward_items(), plan_.forward_workspace_bytes(),
              [&](std::int64_t begin, std::int64_t end, void* workspace) {
                kernels::gated_conv_forward(plan_, arguments, begin, end, workspace);
@@ -115,7 +130,7 @@ void GatedConv::backward(const Factor& post, const Factor& pre, const Factor& v,
   const kernels::GatedConvBackward arguments{.post = raw(post),
                                              .pre = raw(pre),
                                              .v = raw(v),
-                                             .spectrum = spectrum_.const_data_ptr(),
+                                             .filter = raw(filter_),
                                              .dy = input(dy_BDL),
                                              .dpost = raw_gradient(dpost),
                                              .dpre = raw_gradient(dpre),
@@ -181,7 +196,7 @@ class Mixer {
   at::Tensor run(std::int64_t count, std::vector<at::Tensor>* inputs) const {
     at::Tensor v;
     for (std::int64_t o = 0; o < count; ++o) {
-      const at::Tensor y = empty_in_layout_of(p_BCL_, steps_.D);
+      const at::Tensor y = empty_output(p_BCL_, steps_.D);
       gated_conv(o).forward(factor(steps_.post(o)), factor(steps_.pre(o)), input_of(o, v), y);
       v = y;
       if (inputs != nullptr) {
@@ -192,7 +207,7 @@ class Mixer {
   }
 
   MixerGradients backward(const at::Tensor& dy_BDL) const {
-    MixerGradients d{.p_BCL = empty_in_layout_of(p_BCL_, p_BCL_.size(1)),
+    MixerGradients d{.p_BCL = empty_output(p_BCL_, p_BCL_.size(1)),
                      .weight_CT = at::empty_like(weight_CT_),
                      .bias_C = bias_C_.defined() ? at::empty_like(bias_C_) : at::Tensor(),
                      .h_MDK = at::empty_like(h_MDK_),

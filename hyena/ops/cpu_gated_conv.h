@@ -27,14 +27,17 @@ struct Filter {
   at::Tensor reverse_DK{};
 };
 
+/// An uninitialised (B, channels, L) tensor in the layout of `like_BCL`, on huge pages if it is
+/// large.
+[[nodiscard]] at::Tensor empty_output(const at::Tensor& like_BCL, std::int64_t channels);
+
 /// True where the kernel computes on `x`: a non-empty CPU tensor in float32, float64 or bfloat16.
 [[nodiscard]] bool supports(const at::Tensor& x);
 
-/// The kernel on one set of factors. The plan and the filter's spectrum are made once and serve the
-/// forward and the backward.
+/// The kernel on one set of factors.
 class GatedConv {
  public:
-  GatedConv(const at::Tensor& like_BDL, std::int64_t taps, const Filter& filter);
+  GatedConv(const at::Tensor& like_BDL, std::int64_t taps, Filter filter);
 
   void forward(const Factor& post, const Factor& pre, const Factor& v,
                const at::Tensor& y_BDL) const;
@@ -46,7 +49,7 @@ class GatedConv {
 
  private:
   kernels::GatedConvPlan plan_;
-  at::Tensor spectrum_;
+  Filter filter_;
 };
 
 /// hyena_mixer of any order and mode, and its backward; arguments were checked. A (B, D, L) tensor

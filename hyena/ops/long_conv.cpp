@@ -161,7 +161,7 @@ at::Tensor forward(const at::Tensor& u_BDL, const at::Tensor& h_DK, const Option
   check(u_BDL, h_DK, skip_D, reverse_DK);
   const LongConvAlgorithm parsed = parse(algorithm);
   if (parsed != LongConvAlgorithm::kDirect && cpu::supports(u_BDL)) {
-    const at::Tensor y = empty_in_layout_of(u_BDL, u_BDL.size(1));
+    const at::Tensor y = cpu::empty_output(u_BDL, u_BDL.size(1));
     cpu::GatedConv(u_BDL, /*taps=*/0, cpu_filter(h_DK, skip_D, reverse_DK))
         .forward({}, {}, {.x_BDL = u_BDL}, y);
     return y;
@@ -180,7 +180,7 @@ Gradients backward(const at::Tensor& dy_BDL, const at::Tensor& u_BDL, const at::
     const cpu::Filter d{.h_DK = gradient_of(filter.h_DK),
                         .skip_D = gradient_of(filter.skip_D),
                         .reverse_DK = gradient_of(filter.reverse_DK)};
-    const at::Tensor du = empty_in_layout_of(u_BDL, u_BDL.size(1));
+    const at::Tensor du = cpu::empty_output(u_BDL, u_BDL.size(1));
     cpu::GatedConv(u_BDL, /*taps=*/0, filter)
         .backward({}, {}, {.x_BDL = u_BDL}, dy_BDL.to(u_BDL.scalar_type()), {}, {}, {.x_BDL = du},
                   d);

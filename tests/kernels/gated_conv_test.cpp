@@ -90,8 +90,34 @@ TEST_P(GatedConv, EveryLayout) {
   }
 }
 
+TEST_P(GatedConv, TimeStepsInTheLanes) {
+  constexpr LaneAxis kTime = LaneAxis::kTime;
+  for (const std::int64_t D : {1, 5, 33}) {
+    check<float, float>({.B = 2, .D = D, .L = L_, .K = L_, .lane_axis = kTime});
+  }
+  check<double, double>({.B = 2, .D = 9, .L = L_, .K = L_, .lane_axis = kTime});
+  check<Bf16, float>({.B = 1, .D = 17, .L = L_, .K = (L_ + 1) / 2, .lane_axis = kTime});
+  check<float, float>({.B = 2, .D = 3, .L = L_, .K = L_, .reverse = true, .lane_axis = kTime});
+  check<float, float>({.B = 1, .D = 3, .L = L_, .K = L_, .post = false, .lane_axis = kTime});
+  check<float, float>(
+      {.B = 2, .D = 18, .L = L_, .K = L_, .layout = Layout::kContiguous, .lane_axis = kTime});
+}
+
 TEST_P(GatedConv, NoBatch) {
   check<float, float>({.B = 0, .D = 3, .L = L_, .K = L_});
+}
+
+// Sizes of 1, 3, 5, 7 and 9 times a power of two, and every mix of radices 4 and 8 at the bottom,
+// for each number of lanes.
+class GatedConvTimeLanes : public GatedConv {};
+INSTANTIATE_TEST_SUITE_P(EveryTarget, GatedConvTimeLanes,
+                         testing::Combine(testing::ValuesIn(compiled_targets()),
+                                          testing::Values(1100, 1280, 1700, 2048, 2304, 2500, 3500,
+                                                          4097, 4600, 5000)),
+                         name);
+TEST_P(GatedConvTimeLanes, EverySize) {
+  check<float, float>({.B = 1, .D = 2, .L = L_, .K = L_, .lane_axis = LaneAxis::kTime});
+  check<double, double>({.B = 1, .D = 1, .L = L_, .K = L_, .lane_axis = LaneAxis::kTime});
 }
 
 TEST(GatedConvShapes, EmptyLengthOrChannels) {

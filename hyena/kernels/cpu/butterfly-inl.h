@@ -72,6 +72,18 @@ HWY_INLINE Complex<hn::Vec<Tag>> twiddle(Tag tag, const hn::TFromD<Tag>* node, i
   return {hn::Set(tag, node[2 * power - 2]), hn::Set(tag, node[2 * power - 1])};
 }
 
+/// The twiddles of a group of lane blocks: see FftTables.
+template <class T>
+struct LaneNode {
+  const T* scalars;
+  const T* vectors;
+};
+template <class Tag>
+HWY_INLINE Complex<hn::Vec<Tag>> twiddle(Tag tag, LaneNode<hn::TFromD<Tag>> node, int power) {
+  const auto lanes = static_cast<std::ptrdiff_t>(hn::Lanes(tag));
+  return twiddle(tag, node.scalars, power) * load(tag, node.vectors + 2 * lanes * (power - 1));
+}
+
 /// (a, b) <- (a + w b, a - w b)
 template <class Tag, class V>
 HWY_INLINE void split(Tag tag, Complex<V> w, Complex<V>& a, Complex<V>& b) {
@@ -99,8 +111,8 @@ HWY_INLINE void join(Complex<V>& a, Complex<V>& b) {
 }
 
 /// The second and third halving of radix 8, after the first.
-template <class Tag, class V>
-HWY_INLINE void forward8_tail(Tag tag, const hn::TFromD<Tag>* node, Values<V, 8>& v) {
+template <class Tag, class Node, class V>
+HWY_INLINE void forward8_tail(Tag tag, Node node, Values<V, 8>& v) {
   const Complex<V> w2 = twiddle(tag, node, 2);
   split(tag, w2, v[0], v[2]);
   split(tag, w2, v[1], v[3]);
@@ -155,10 +167,10 @@ HWY_INLINE void odd_dft(Tag tag, const hn::TFromD<Tag>* roots, Values<V, R>& v) 
   }
 }
 
-/// `node`: the block's twiddles; `roots`: those of the level, for odd R.
-template <int R, class Tag, class V>
-HWY_INLINE void forward_butterfly(Tag tag, const hn::TFromD<Tag>* node,
-                                  const hn::TFromD<Tag>* roots, Values<V, R>& v) {
+/// `node`: the block's twiddles, or a LaneNode; `roots`: those of the level, for odd R.
+template <int R, class Tag, class Node, class V>
+HWY_INLINE void forward_butterfly(Tag tag, Node node, const hn::TFromD<Tag>* roots,
+                                  Values<V, R>& v) {
   if constexpr (R == 8) {
     const Complex<V> w4 = twiddle(tag, node, 4);
     for (int k = 0; k < 4; ++k) {
@@ -172,7 +184,9 @@ HWY_INLINE void forward_butterfly(Tag tag, const hn::TFromD<Tag>* node,
     const Complex<V> w = twiddle(tag, node, 1);
     split(tag, w, v[0], v[1]);
     split_i(tag, w, v[2], v[3]);
-  } else {
+  } else if constexpr (R == 2) {
+    split(tag, twiddle(tag, node, 1), v[0], v[1]);
+  } else if constexpr (R > 2) {
     for (int k = 1; k < R; ++k) {
       v[k] = v[k] * twiddle(tag, node, k);
     }
@@ -223,9 +237,9 @@ HWY_INLINE void inverse8_real(Tag tag, const hn::TFromD<Tag>* node, Values<V, 8>
   }
 }
 
-template <int R, class Tag, class V>
-HWY_INLINE void inverse_butterfly(Tag tag, const hn::TFromD<Tag>* node,
-                                  const hn::TFromD<Tag>* roots, Values<V, R>& v) {
+template <int R, class Tag, class Node, class V>
+HWY_INLINE void inverse_butterfly(Tag tag, Node node, const hn::TFromD<Tag>* roots,
+                                  Values<V, R>& v) {
   if constexpr (R == 8) {
     inverse8_head(tag, v);
   } else if constexpr (R == 4) {
@@ -235,7 +249,9 @@ HWY_INLINE void inverse_butterfly(Tag tag, const hn::TFromD<Tag>* node,
     const Complex<V> turned = over_i(v[3]);
     v[3] = v[1] - turned;
     v[1] = v[1] + turned;
-  } else {
+  } else if constexpr (R == 2) {
+    join(v[0], v[1]);
+  } else if constexpr (R > 2) {
     odd_dft<-1>(tag, roots, v);
   }
   for (int k = 1; k < R; ++k) {

@@ -11,7 +11,6 @@ namespace hyena::kernels::cpu {
 namespace {
 
 constexpr std::int64_t kFirstRadix = 8;
-constexpr std::int64_t kSmallest = 32;  // 8 * 4
 constexpr std::array<std::int64_t, 5> kOdd{1, 3, 5, 7, 9};
 constexpr std::int64_t kPaddedGroup = 32;  // rows; a power of two apart is what hurts
 constexpr std::size_t kRememberedTables = 8;
@@ -52,10 +51,68 @@ void push_root(std::vector<T>& table, std::int64_t numerator, std::int64_t denom
   table.push_back(static_cast<T>(std::sin(2 * std::numbers::pi * turn)));
 }
 
+/// exp(2 pi i power (a + turns P) / (P W)) for blocks modulo y - exp(2 pi i a / P).
+struct LaneTwiddle {
+  int power;
+  std::int64_t turns;
+};
+
+/// W = 16: the three twiddles of a radix-4 level, then three for each of the four blocks it makes.
+/// Fewer lanes: one level of radix W, its twiddles as in FftLevel.
+std::vector<LaneTwiddle> lane_twiddles(std::int64_t lanes) {
+  std::vector<LaneTwiddle> twiddles;
+  if (lanes == 16) {
+    twiddles = {{4, 0}, {8, 0}, {12, 0}};
+    for (int k = 0; k < 4; ++k) {
+      for (int power = 1; power < 4; ++power) {
+        twiddles.push_back({power, output_root(4, k)});
+      }
+    }
+    return twiddles;
+  }
+  for (int power = 1; power < lanes; ++power) {
+    twiddles.push_back({power, 0});
+  }
+  if (lanes == 8) {
+    twiddles.push_back({1, 1});
+  }
+  return twiddles;
+}
+
+/// `blocks`: the a of every row that the levels leave.
 template <class T>
-FftTables<T> make_tables(std::int64_t size) {
+void add_lane_levels(const std::vector<std::int64_t>& blocks, FftTables<T>& tables) {
+  const auto P = 4 * static_cast<std::int64_t>(blocks.size());
+  const std::int64_t W = tables.lanes;
+  const std::vector<LaneTwiddle> twiddles = lane_twiddles(W);
+  for (std::int64_t first = 0; first < tables.size; first += W) {
+    for (const LaneTwiddle& twiddle : twiddles) {
+      push_root(tables.lane_scalars, twiddle.power * blocks[static_cast<std::size_t>(first)],
+                P * W);
+    }
+  }
+  // A group of W rows comes from whole butterflies, so blocks[W g + lane] - blocks[W g] is the same
+  // for every g.
+  for (const LaneTwiddle& twiddle : twiddles) {
+    std::vector<T> roots;
+    for (std::int64_t lane = 0; lane < W; ++lane) {
+      const std::int64_t a = blocks[static_cast<std::size_t>(lane)] - blocks[0];
+      push_root(roots, twiddle.power * (a + twiddle.turns * P), P * W);
+    }
+    for (const std::size_t part : {std::size_t{0}, std::size_t{1}}) {
+      for (std::size_t lane = 0; lane < roots.size() / 2; ++lane) {
+        tables.lane_vectors.push_back(roots[2 * lane + part]);
+      }
+    }
+  }
+}
+
+template <class T>
+FftTables<T> make_tables(std::int64_t N, std::int64_t lanes) {
+  const std::int64_t size = N / lanes;
   FftTables<T> tables;
   tables.size = size;
+  tables.lanes = lanes;
   const std::vector<int> radices = factor(size);
 
   // A block modulo x^n - exp(2 pi i a / 4P): P blocks on its level, a an integer.
@@ -92,15 +149,18 @@ FftTables<T> make_tables(std::int64_t size) {
       break;
     }
   }
+  if (lanes > 1) {
+    add_lane_levels(blocks, tables);
+  }
   return tables;
 }
 
 }  // namespace
 
-std::int64_t supported_fft_size(std::int64_t length) {
+std::int64_t supported_fft_size(std::int64_t length, std::int64_t least) {
   std::int64_t best = 0;
   for (const std::int64_t odd : kOdd) {
-    std::int64_t size = odd * kSmallest;
+    std::int64_t size = odd * least;
     while (size < length) {
       size *= 2;
     }
@@ -110,24 +170,25 @@ std::int64_t supported_fft_size(std::int64_t length) {
 }
 
 template <class T>
-std::shared_ptr<const FftTables<T>> fft_tables(std::int64_t size) {
+std::shared_ptr<const FftTables<T>> fft_tables(std::int64_t N, std::int64_t lanes) {
   static std::mutex mutex;
   static std::list<std::shared_ptr<const FftTables<T>>> recent;  // the latest first
   const std::lock_guard lock(mutex);
-  const auto found = std::find_if(recent.begin(), recent.end(),
-                                  [size](const auto& tables) { return tables->size == size; });
+  const auto found = std::find_if(recent.begin(), recent.end(), [&](const auto& tables) {
+    return tables->lanes == lanes && tables->size == N / lanes;
+  });
   if (found != recent.end()) {
     recent.splice(recent.begin(), recent, found);
     return recent.front();
   }
-  recent.push_front(std::make_shared<const FftTables<T>>(make_tables<T>(size)));
+  recent.push_front(std::make_shared<const FftTables<T>>(make_tables<T>(N, lanes)));
   if (recent.size() > kRememberedTables) {
     recent.pop_back();
   }
   return recent.front();
 }
 
-template std::shared_ptr<const FftTables<float>> fft_tables<float>(std::int64_t);
-template std::shared_ptr<const FftTables<double>> fft_tables<double>(std::int64_t);
+template std::shared_ptr<const FftTables<float>> fft_tables<float>(std::int64_t, std::int64_t);
+template std::shared_ptr<const FftTables<double>> fft_tables<double>(std::int64_t, std::int64_t);
 
 }  // namespace hyena::kernels::cpu

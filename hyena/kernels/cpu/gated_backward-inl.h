@@ -38,21 +38,21 @@ class BackwardWorker : public Worker<T> {
         dpost_(plan.shape(), this->width_, post_, &arguments.dpost, arena),
         dpre_(plan.shape(), this->width_, pre_, &arguments.dpre, arena),
         dv_(plan.shape(), this->width_, v_, &arguments.dv, arena) {
-    const std::int64_t vectors = this->width_ / this->lanes_;
-    g_ = arena.take<T>(vectors * this->row_at(this->size_));
+    const std::int64_t units = this->width_ / this->unit_;
+    g_ = arena.take<T>(units * this->unit_scalars_);
     xg_ = arena.take<T>(this->signal_scalars());
     if (this->is_direct_) {
-      direct_correlation_ = arena.take<double>(vectors * this->spectrum_scalars());
+      direct_correlation_ = arena.take<double>(units * this->spectrum_scalars());
     } else {
-      correlation_ = arena.take<T>(vectors * this->spectrum_scalars());
+      correlation_ = arena.take<T>(units * this->spectrum_scalars());
     }
   }
 
   /// All gradients of one tile of channels.
   void backward(std::int64_t index) {
     const Tile tile = this->tile(0, index);
-    const std::int64_t vectors = this->width_ / this->lanes_;
-    for (std::int64_t i = 0; i < vectors * this->spectrum_scalars(); ++i) {
+    const std::int64_t units = this->width_ / this->unit_;
+    for (std::int64_t i = 0; i < units * this->spectrum_scalars(); ++i) {
       if (this->is_direct_) {
         direct_correlation_[i] = 0;
       } else {
@@ -78,18 +78,17 @@ class BackwardWorker : public Worker<T> {
     v_.open(tile);
     this->pack_gated(pre_, v_, this->u_);
     pack_output_gradient(tile);
-    for (std::int64_t c = 0; c < tile.channels; c += this->lanes_) {
-      const std::int64_t vector = c / this->lanes_;
-      T* u = this->u_ + vector * this->row_at(this->size_);
-      T* g = g_ + vector * this->row_at(this->size_);
-      const T* spectrum = static_cast<const T*>(arguments_.spectrum) +
-                          (tile.first + c) / this->lanes_ * this->spectrum_scalars();
+    for (std::int64_t c = 0; c < tile.channels; c += this->unit_) {
+      const std::int64_t unit = c / this->unit_;
+      T* u = this->u_ + unit * this->unit_scalars_;
+      T* g = g_ + unit * this->unit_scalars_;
+      const T* spectrum = this->filter_of(arguments_.filter, tile, c);
       if (this->is_direct_) {
-        direct_backward(spectrum, vector, u, g);
+        direct_backward(spectrum, unit, u, g);
         continue;
       }
-      const typename RightAngle<T>::Adjoint adjoint{
-          spectrum, correlation_ + vector * this->spectrum_scalars()};
+      const typename RightAngle<T>::Adjoint adjoint{spectrum,
+                                                    correlation_ + unit * this->spectrum_scalars()};
       if (post_.present()) {
         this->transform_.template backward<true>(u, g, adjoint, this->x_, xg_);
       } else {
@@ -100,7 +99,7 @@ class BackwardWorker : public Worker<T> {
     dpost_.open(tile);
     dpre_.open(tile);
     dv_.open(tile);
-    for (std::int64_t begin = 0; begin < L; begin += kBlockSteps) {
+    for (std::int64_t begin = 0; begin < L; begin += this->block_steps_) {
       gate_gradients(tile, this->block_at(begin));
     }
     if (post_.present()) {
@@ -112,12 +111,11 @@ class BackwardWorker : public Worker<T> {
     dv_.close(L);
   }
 
-  void direct_backward(const T* filter, std::int64_t vector, T* u, T* g) {
+  void direct_backward(const T* filter, std::int64_t unit, T* u, T* g) {
     const Direct<T>& direct = this->direct_;
     direct.pad(u, this->x_);
     direct.pad(g, xg_);
-    direct.correlate(filter, this->x_, xg_,
-                     direct_correlation_ + vector * this->spectrum_scalars());
+    direct.correlate(filter, this->x_, xg_, direct_correlation_ + unit * this->spectrum_scalars());
     if (post_.present()) {
       direct.convolve(filter, this->x_, u);
     }
@@ -126,7 +124,7 @@ class BackwardWorker : public Worker<T> {
 
   /// g <- dy . post
   void pack_output_gradient(const Tile& tile) {
-    for (std::int64_t begin = 0; begin < this->shape_.length; begin += kBlockSteps) {
+    for (std::int64_t begin = 0; begin < this->shape_.length; begin += this->block_steps_) {
       const Block block = this->block_at(begin);
       Rows<const T> factor{};
       if (post_.present()) {
@@ -167,17 +165,17 @@ class BackwardWorker : public Worker<T> {
   }
 
   void filter_gradients(const Tile& tile) {
-    for (std::int64_t c = 0; c < tile.channels; c += this->lanes_) {
-      const std::int64_t vector = c / this->lanes_;
+    for (std::int64_t c = 0; c < tile.channels; c += this->unit_) {
+      const std::int64_t unit = c / this->unit_;
       if (arguments_.dreverse_DK != nullptr) {
-        correlation_rows(vector, Direction::kReverse);
+        correlation_rows(unit, Direction::kReverse);
         this->unpack_taps(this->u_, tile, c, static_cast<T*>(arguments_.dreverse_DK));
       }
-      correlation_rows(vector, Direction::kCausal);
+      correlation_rows(unit, Direction::kCausal);
       this->unpack_taps(this->u_, tile, c, static_cast<T*>(arguments_.dh_DK));
       if (arguments_.dskip_D != nullptr) {
         T* dskip = static_cast<T*>(arguments_.dskip_D) + tile.first + c;
-        for (std::int64_t lane = 0; lane < this->lanes_ && c + lane < tile.channels; ++lane) {
+        for (std::int64_t lane = 0; lane < this->unit_ && c + lane < tile.channels; ++lane) {
           dskip[lane] = this->u_[lane] * this->scale_;
         }
       }
@@ -187,19 +185,19 @@ class BackwardWorker : public Worker<T> {
   enum class Direction { kCausal, kReverse };
 
   /// The first K rows of u_ <- the gradient of the filter, over scale_; row 0 also where K = 0.
-  void correlation_rows(std::int64_t vector, Direction direction) {
+  void correlation_rows(std::int64_t unit, Direction direction) {
     const Tag tag;
     const std::int64_t scalars = this->spectrum_scalars();
     if (this->is_direct_) {
       const std::int64_t taps = this->shape_.filter_length * this->lanes_;
-      const double* sums = direct_correlation_ + vector * scalars;
+      const double* sums = direct_correlation_ + unit * scalars;
       sums += direction == Direction::kReverse ? taps : 0;
       for (std::int64_t i = 0; i < taps || i < this->lanes_; ++i) {
         this->u_[i] = static_cast<T>(sums[i]);
       }
       return;
     }
-    T* spectrum = correlation_ + vector * scalars;
+    T* spectrum = correlation_ + unit * scalars;
     if (direction == Direction::kCausal) {
       return this->transform_.inverse(spectrum, this->u_);
     }
@@ -218,8 +216,8 @@ class BackwardWorker : public Worker<T> {
   FactorGradientStream<T> dpre_;
   FactorGradientStream<T> dv_;
   T* g_;                      // packed rows of a tile: g, then du
-  T* xg_;                     // complex rows of one vector
-  T* correlation_ = nullptr;  // sum over the batch of conj(U) G, of every vector of the tile
+  T* xg_;                     // complex rows of one unit
+  T* correlation_ = nullptr;  // sum over the batch of conj(U) G, of every unit of the tile
   double* direct_correlation_ = nullptr;  // or of its signals, in the layout of a direct filter
 };
 

@@ -23,16 +23,6 @@ namespace {
 namespace hn = hwy::HWY_NAMESPACE;
 
 template <class T>
-void run_filter(const GatedConvPlan& plan, const FilterArguments& filter, void* spectrum,
-                std::int64_t begin, std::int64_t end, void* workspace) {
-  Arena arena(workspace);
-  Worker<T> worker(plan, arena);
-  for (std::int64_t item = begin; item < end; ++item) {
-    worker.filter(filter, worker.tile(0, item), static_cast<T*>(spectrum));
-  }
-}
-
-template <class T>
 std::size_t run_forward(const GatedConvPlan& plan, const GatedConvForward& arguments,
                         std::int64_t begin, std::int64_t end, void* workspace) {
   Arena arena(workspace);
@@ -67,13 +57,6 @@ std::int64_t num_lanes(DataType type) {
                                        : hn::Lanes(hn::ScalableTag<float>()));
 }
 
-void filter_items(const GatedConvPlan& plan, const FilterArguments& filter, void* spectrum,
-                  std::int64_t begin, std::int64_t end, void* workspace) {
-  plan.shape().type == DataType::kFloat64
-      ? run_filter<double>(plan, filter, spectrum, begin, end, workspace)
-      : run_filter<float>(plan, filter, spectrum, begin, end, workspace);
-}
-
 /// Returns the bytes of workspace it used; a null workspace with no items only counts them.
 std::size_t forward_items(const GatedConvPlan& plan, const GatedConvForward& arguments,
                           std::int64_t begin, std::int64_t end, void* workspace) {
@@ -98,7 +81,6 @@ namespace hyena::kernels {
 namespace cpu {
 
 HWY_EXPORT(num_lanes);
-HWY_EXPORT(filter_items);
 HWY_EXPORT(forward_items);
 HWY_EXPORT(backward_items);
 
@@ -107,10 +89,6 @@ namespace {
 // Here, because a build for a single target dispatches by name within this namespace.
 std::int64_t dispatch_lanes(DataType type) {
   return HWY_DYNAMIC_DISPATCH(num_lanes)(type);
-}
-void dispatch_filter(const GatedConvPlan& plan, const FilterArguments& filter, void* spectrum,
-                     std::int64_t begin, std::int64_t end, void* workspace) {
-  HWY_DYNAMIC_DISPATCH(filter_items)(plan, filter, spectrum, begin, end, workspace);
 }
 std::size_t dispatch_forward(const GatedConvPlan& plan, const GatedConvForward& arguments,
                              std::int64_t begin, std::int64_t end, void* workspace) {
@@ -128,6 +106,7 @@ GatedConvPlan::GatedConvPlan(const GatedConvShape& shape) : shape_(shape) {
   const auto internals = std::make_shared<Internals>();
   internals_ = internals;
   const bool is_double = shape.type == DataType::kFloat64;
+  const std::int64_t lanes = cpu::dispatch_lanes(shape.type);
   internals->is_direct = shape.filter_length <= cpu::kMostDirectTaps;
   if (internals->is_direct) {
     internals->size = std::max<std::int64_t>(1, shape.length);
@@ -135,25 +114,23 @@ GatedConvPlan::GatedConvPlan(const GatedConvShape& shape) : shape_(shape) {
     internals->tables_f32 = std::make_shared<const cpu::FftTables<float>>();
     internals->tables_f64 = std::make_shared<const cpu::FftTables<double>>();
   } else {
-    internals->size = cpu::supported_fft_size(shape.length);
+    internals->steps_per_row = cpu::lanes_along_time(shape, lanes) ? lanes : 1;
+    const std::int64_t along_time = internals->steps_per_row;
+    internals->size = cpu::supported_fft_size(shape.length, cpu::least_fft_size(along_time));
     if (is_double) {
-      internals->tables_f64 = cpu::fft_tables<double>(internals->size);
+      internals->tables_f64 = cpu::fft_tables<double>(internals->size, along_time);
       internals->rows = internals->tables_f64->rows;
     } else {
-      internals->tables_f32 = cpu::fft_tables<float>(internals->size);
+      internals->tables_f32 = cpu::fft_tables<float>(internals->size, along_time);
       internals->rows = internals->tables_f32->rows;
     }
   }
-  const std::int64_t lanes = cpu::dispatch_lanes(shape.type);
   const std::int64_t scalar_bytes = is_double ? 8 : 4;
   const std::int64_t groups = (shape.channels + lanes - 1) / lanes;
   internals->lanes = lanes;
   internals->width =
-      lanes * cpu::tile_vectors(groups, internals->rows.at(internals->size), lanes * scalar_bytes);
+      lanes * cpu::tile_vectors(groups, internals->size, lanes * scalar_bytes, shape.threads);
   num_tiles_ = (shape.channels + internals->width - 1) / internals->width;
-  const std::int64_t rows =
-      internals->is_direct ? 2 * shape.filter_length + 1 : 2 * internals->rows.at(internals->size);
-  internals->spectrum_bytes = static_cast<std::size_t>(groups * rows * lanes * scalar_bytes);
 
   // The same constructors that cut the workspace count it; a weight makes them count the taps.
   Factor factor;
@@ -174,21 +151,12 @@ std::int64_t GatedConvPlan::transform_length() const {
   return internals_->is_direct ? 0 : internals_->size;
 }
 
-std::size_t GatedConvPlan::spectrum_bytes() const {
-  return internals_->spectrum_bytes;
-}
-
 std::size_t GatedConvPlan::forward_workspace_bytes() const {
   return internals_->forward_workspace_bytes;
 }
 
 std::size_t GatedConvPlan::backward_workspace_bytes() const {
   return internals_->backward_workspace_bytes;
-}
-
-void gated_conv_filter(const GatedConvPlan& plan, const FilterArguments& filter, void* spectrum,
-                       std::int64_t begin, std::int64_t end, void* workspace) {
-  cpu::dispatch_filter(plan, filter, spectrum, begin, end, workspace);
 }
 
 void gated_conv_forward(const GatedConvPlan& plan, const GatedConvForward& arguments,

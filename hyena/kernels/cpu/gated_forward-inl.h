@@ -1,7 +1,7 @@
-// Filter and forward of the gated convolution on one tile of channels, compiled per target.
+// Forward of the gated convolution on one tile of channels, compiled per target.
 //
-// Method    u = pre . v into packed rows, one signal per lane; convolution one vector of channels
-//           at a time; y = post . c
+// Method    u = pre . v into packed rows; convolution one unit at a time; y = post . c. A unit is a
+//           vector of channels, a signal per lane, or one channel whose rows are neighbouring steps
 #if defined(HYENA_KERNELS_CPU_GATED_FORWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef HYENA_KERNELS_CPU_GATED_FORWARD_INL_H_
 #undef HYENA_KERNELS_CPU_GATED_FORWARD_INL_H_
@@ -52,20 +52,27 @@ class Worker {
         size_(plan.internals().size),
         scale_(is_direct_ ? T{1} : T{1} / static_cast<T>(size_)),
         width_(plan.internals().width),
-        lanes_(static_cast<std::int64_t>(hn::Lanes(Tag()))) {
-    u_ = arena.take<T>(width_ / lanes_ * row_at(size_));
+        lanes_(static_cast<std::int64_t>(hn::Lanes(Tag()))),
+        steps_per_row_(plan.internals().steps_per_row),
+        block_steps_(steps_per_row_ > kBlockSteps ? steps_per_row_ : kBlockSteps),
+        unit_(lanes_ / steps_per_row_),
+        // One row more than needed: units a power of two apart would share a few cache sets.
+        unit_scalars_(row_at(size_ / steps_per_row_) + lanes_) {
+    u_ = arena.take<T>(width_ / unit_ * unit_scalars_);
     x_ = arena.take<T>(signal_scalars());
-    block_ = arena.take<T>(kBlockSteps * width_);
+    taps_ = arena.take<T>(unit_scalars_);
+    spectra_ = arena.take<T>((shape_.batch > 1 ? width_ / unit_ : 1) * spectrum_scalars());
+    block_ = arena.take<T>(kMostBlockSteps * width_);
   }
 
   /// Scalars up to packed row n.
   [[nodiscard]] std::int64_t row_at(std::int64_t n) const { return rows_.at(n) * lanes_; }
-  /// Scalars of one vector's filter as the convolution wants it, and of the scratch for its signal.
+  /// Scalars of one unit's filter as the convolution wants it, and of the scratch for its signal.
   [[nodiscard]] std::int64_t spectrum_scalars() const {
-    return is_direct_ ? direct_.filter_scalars() : 2 * row_at(size_);
+    return is_direct_ ? direct_.filter_scalars() : 2 * row_at(size_ / steps_per_row_);
   }
   [[nodiscard]] std::int64_t signal_scalars() const {
-    return is_direct_ ? direct_.padded_scalars() : 2 * row_at(size_);
+    return is_direct_ ? direct_.padded_scalars() : 2 * row_at(size_ / steps_per_row_);
   }
   [[nodiscard]] Tile tile(std::int64_t batch, std::int64_t index) const {
     const std::int64_t first = index * width_;
@@ -73,23 +80,31 @@ class Worker {
     return {batch, first, left < width_ ? left : width_, width_};
   }
 
-  void filter(const FilterArguments& filter, const Tile& tile, T* spectrum_DN) {
-    for (std::int64_t c = 0; c < tile.channels; c += lanes_) {
-      T* spectrum = spectrum_DN + (tile.first + c) / lanes_ * spectrum_scalars();
-      pack_taps(static_cast<const T*>(filter.h_DK), tile, c);
-      add_skip(static_cast<const T*>(filter.skip_D), tile, c);
-      is_direct_ ? direct_.set_filter(u_, spectrum) : transform_.forward(u_, spectrum);
-      if (filter.reverse_DK != nullptr) {
-        pack_taps(static_cast<const T*>(filter.reverse_DK), tile, c);
-        is_direct_ ? direct_.set_reverse(u_, spectrum) : add_reverse(spectrum);
-      }
+  /// The filter of the unit at channel c of the tile, as the convolution wants it. One row: made
+  /// where it is used, so that it never leaves the nearest cache. More rows: kept for the tile,
+  /// whose rows follow each other.
+  const T* filter_of(const FilterArguments& filter, const Tile& tile, std::int64_t c) {
+    const bool keeps = shape_.batch > 1;
+    T* spectrum = spectra_ + (keeps ? c / unit_ * spectrum_scalars() : 0);
+    if (keeps && tile.first + c < spectra_end_ && tile.first >= spectra_begin_) {
+      return spectrum;
     }
+    spectra_begin_ = tile.first;
+    spectra_end_ = tile.first + c + 1;
+    pack_taps(static_cast<const T*>(filter.h_DK), tile, c);
+    add_skip(static_cast<const T*>(filter.skip_D), tile, c);
+    is_direct_ ? direct_.set_filter(taps_, spectrum) : transform_.forward(taps_, spectrum);
+    if (filter.reverse_DK != nullptr) {
+      pack_taps(static_cast<const T*>(filter.reverse_DK), tile, c);
+      is_direct_ ? direct_.set_reverse(taps_, spectrum) : add_reverse(spectrum);
+    }
+    return spectrum;
   }
 
-  /// spectrum += the conjugate of that of the taps in u_
+  /// spectrum += the conjugate of that of the packed taps
   void add_reverse(T* spectrum) {
     const Tag tag;
-    transform_.forward(u_, x_);
+    transform_.forward(taps_, x_);
     for (std::int64_t i = 0; i < spectrum_scalars(); i += 2 * lanes_) {
       const Complex<V> forwards = load(tag, spectrum + i);
       const Complex<V> backwards = load(tag, x_ + i);
@@ -100,15 +115,15 @@ class Worker {
 
   /// The skip is one more tap at lag 0.
   void add_skip(const T* skip_D, const Tile& tile, std::int64_t c) {
-    for (std::int64_t lane = 0; skip_D != nullptr && lane < lanes_ && c + lane < tile.channels;
+    for (std::int64_t lane = 0; skip_D != nullptr && lane < unit_ && c + lane < tile.channels;
          ++lane) {
-      u_[lane] += skip_D[tile.first + c + lane] * scale_;
+      taps_[lane] += skip_D[tile.first + c + lane] * scale_;
     }
   }
 
   /// u <- pre . v for every step, zeros up to the transform's size.
   void pack_gated(FactorStream<T>& pre, FactorStream<T>& v, T* u) {
-    for (std::int64_t begin = 0; begin < shape_.length; begin += kBlockSteps) {
+    for (std::int64_t begin = 0; begin < shape_.length; begin += block_steps_) {
       const Block block = block_at(begin);
       v.read(block);
       Rows<const T> factor{};
@@ -124,12 +139,24 @@ class Worker {
   /// packed <- a . b, a.data null standing for ones.
   void pack_product(Block block, Rows<const T> a, Rows<const T> b, T* packed) {
     const Tag tag;
+    const auto product = [&](std::int64_t c, std::int64_t t) HWY_ATTR {
+      const V value = hn::LoadU(tag, b.data + t * b.stride + c);
+      return a.data == nullptr ? value : hn::Mul(value, hn::LoadU(tag, a.data + t * a.stride + c));
+    };
+    if (steps_per_row_ > 1) {
+      each_square(block, packed, [&](std::int64_t c, std::int64_t begin, T* row) HWY_ATTR {
+        transpose_square(
+            tag,
+            [&](std::int64_t t) HWY_ATTR {
+              return begin + t < block.steps ? product(c, begin + t) : hn::Zero(tag);
+            },
+            [&](std::int64_t channel, V steps)
+                HWY_ATTR { hn::StoreU(steps, tag, row + channel * unit_scalars_); });
+      });
+      return;
+    }
     each_packed(block, packed, [&](std::int64_t c, std::int64_t t, T* row) HWY_ATTR {
-      V value = hn::LoadU(tag, b.data + t * b.stride + c);
-      if (a.data != nullptr) {
-        value = hn::Mul(value, hn::LoadU(tag, a.data + t * a.stride + c));
-      }
-      hn::StoreU(value, tag, row);
+      hn::StoreU(product(c, t), tag, row);
     });
   }
 
@@ -137,26 +164,47 @@ class Worker {
   template <Use kUse>
   void unpack_product(Block block, Rows<const T> factor, T* packed, Rows<T> out) {
     const Tag tag;
-    each_packed(block, packed, [&](std::int64_t c, std::int64_t t, const T* row) HWY_ATTR {
-      V value = hn::LoadU(tag, row);
+    const auto put = [&](std::int64_t c, std::int64_t t, V value) HWY_ATTR {
       if (factor.data != nullptr) {
         value = hn::Mul(value, hn::LoadU(tag, factor.data + t * factor.stride + c));
       }
       store_rows<kUse>(tag, value, out.data + t * out.stride + c);
+    };
+    if (steps_per_row_ > 1) {
+      each_square(block, packed, [&](std::int64_t c, std::int64_t begin, const T* row) HWY_ATTR {
+        transpose_square(
+            tag,
+            [&](std::int64_t channel)
+                HWY_ATTR { return hn::LoadU(tag, row + channel * unit_scalars_); },
+            [&](std::int64_t t, V value) HWY_ATTR {
+              if (begin + t < block.steps) {
+                put(c, begin + t, value);
+              }
+            });
+      });
+      return;
+    }
+    each_packed(block, packed, [&](std::int64_t c, std::int64_t t, const T* row) HWY_ATTR {
+      put(c, t, hn::LoadU(tag, row));
     });
   }
 
+  /// Zeros from step L on; packing has filled the row that L is in.
   void clear_padding(T* packed) {
     const Tag tag;
-    each_packed({shape_.length, size_ - shape_.length}, packed,
-                [&](std::int64_t, std::int64_t, T* row)
-                    HWY_ATTR { hn::StoreU(hn::Zero(tag), tag, row); });
+    const std::int64_t first = (shape_.length + steps_per_row_ - 1) / steps_per_row_;
+    for (std::int64_t c = 0; c < width_; c += unit_) {
+      T* rows = packed + c / unit_ * unit_scalars_;
+      for (std::int64_t row = first; row < size_ / steps_per_row_; ++row) {
+        hn::StoreU(hn::Zero(tag), tag, rows + row_at(row));
+      }
+    }
   }
 
-  void convolve(const Tile& tile, const T* spectrum_DN) {
-    for (std::int64_t c = 0; c < tile.channels; c += lanes_) {
-      T* u = u_ + c / lanes_ * row_at(size_);
-      const T* spectrum = spectrum_DN + (tile.first + c) / lanes_ * spectrum_scalars();
+  void convolve(const Tile& tile, const FilterArguments& filter) {
+    for (std::int64_t c = 0; c < tile.channels; c += unit_) {
+      T* u = u_ + c / unit_ * unit_scalars_;
+      const T* spectrum = filter_of(filter, tile, c);
       if (is_direct_) {
         direct_.pad(u, x_);
         direct_.convolve(spectrum, x_, u);
@@ -172,8 +220,8 @@ class Worker {
     pre.open(tile);
     v.open(tile);
     pack_gated(pre, v, u_);
-    convolve(tile, static_cast<const T*>(arguments.spectrum));
-    for (std::int64_t begin = 0; begin < shape_.length; begin += kBlockSteps) {
+    convolve(tile, arguments.filter);
+    for (std::int64_t begin = 0; begin < shape_.length; begin += block_steps_) {
       const Block block = block_at(begin);
       Rows<const T> factor{};
       if (post.present()) {
@@ -188,11 +236,14 @@ class Worker {
 
   [[nodiscard]] Block block_at(std::int64_t begin) const {
     const std::int64_t left = shape_.length - begin;
-    return {begin, left < kBlockSteps ? left : kBlockSteps};
+    return {begin, left < block_steps_ ? left : block_steps_};
   }
 
-  /// One vector of channels of (D, K) taps, over N, into u_; zero-filled to the transform's size.
+  /// The (D, K) taps of one unit, over N, into taps_; zero-filled to the transform's size.
   void pack_taps(const T* h_DK, const Tile& tile, std::int64_t c) {
+    if (steps_per_row_ > 1) {
+      return pack_taps_of_channel(h_DK + (tile.first + c) * shape_.filter_length);
+    }
     const Tag tag;
     const std::int64_t K = shape_.filter_length;
     const std::int64_t channels = tile.channels - c < lanes_ ? tile.channels - c : lanes_;
@@ -203,18 +254,37 @@ class Worker {
       transpose_square(
           tag, [&](std::int64_t lane) HWY_ATTR { return hn::LoadU(tag, h + lane * K + s); },
           [&](std::int64_t i, V row)
-              HWY_ATTR { hn::StoreU(hn::Mul(row, scales), tag, u_ + row_at(s + i)); });
+              HWY_ATTR { hn::StoreU(hn::Mul(row, scales), tag, taps_ + row_at(s + i)); });
     }
     for (; s < size_; ++s) {
-      T* row = u_ + row_at(s);
+      T* row = taps_ + row_at(s);
       for (std::int64_t lane = 0; lane < lanes_; ++lane) {
         row[lane] = s < K && lane < channels ? h[lane * K + s] * scale_ : T{0};
       }
     }
   }
 
-  /// The first K rows of `rows` over N, to (D, K).
+  void pack_taps_of_channel(const T* h_K) {
+    const Tag tag;
+    const std::int64_t K = shape_.filter_length;
+    const V scales = hn::Set(tag, scale_);
+    for (std::int64_t s = 0; s < size_; s += lanes_) {
+      T* row = taps_ + row_at(s / lanes_);
+      if (s + lanes_ <= K) {
+        hn::StoreU(hn::Mul(hn::LoadU(tag, h_K + s), scales), tag, row);
+      } else {
+        for (std::int64_t lane = 0; lane < lanes_; ++lane) {
+          row[lane] = s + lane < K ? h_K[s + lane] * scale_ : T{0};
+        }
+      }
+    }
+  }
+
+  /// The first K steps of `rows` over N, to (D, K).
   void unpack_taps(const T* rows, const Tile& tile, std::int64_t c, T* h_DK) {
+    if (steps_per_row_ > 1) {
+      return unpack_taps_of_channel(rows, h_DK + (tile.first + c) * shape_.filter_length);
+    }
     const Tag tag;
     const std::int64_t K = shape_.filter_length;
     const std::int64_t channels = tile.channels - c < lanes_ ? tile.channels - c : lanes_;
@@ -235,14 +305,41 @@ class Worker {
     }
   }
 
+  void unpack_taps_of_channel(const T* rows, T* h_K) {
+    const Tag tag;
+    const std::int64_t K = shape_.filter_length;
+    const V scales = hn::Set(tag, scale_);
+    for (std::int64_t s = 0; s < K; s += lanes_) {
+      const T* row = rows + row_at(s / lanes_);
+      if (s + lanes_ <= K) {
+        hn::StoreU(hn::Mul(hn::LoadU(tag, row), scales), tag, h_K + s);
+      } else {
+        for (std::int64_t lane = 0; s + lane < K; ++lane) {
+          h_K[s + lane] = row[lane] * scale_;
+        }
+      }
+    }
+  }
+
  protected:
+  /// Calls body(c, t, row) for every `lanes_` channels c and steps t of the block, row being the
+  /// packed row of the first; rows of the other channels lie unit_scalars_ apart.
+  template <class Body>
+  HWY_INLINE void each_square(Block block, T* packed, const Body& body) const {
+    for (std::int64_t c = 0; c < width_; c += lanes_) {
+      for (std::int64_t t = 0; t < block.steps; t += lanes_) {
+        body(c, t, packed + c * unit_scalars_ + row_at((block.begin + t) / lanes_));
+      }
+    }
+  }
+
   /// Calls body(c, t, row) for every vector c and step of the block, row being its packed row.
   template <class Body>
   HWY_INLINE void each_packed(Block block, T* packed, const Body& body) const {
     const std::int64_t group = rows_.group;
     const std::int64_t first = row_at(block.begin);
     for (std::int64_t c = 0; c < width_; c += lanes_) {
-      T* row = packed + c / lanes_ * row_at(size_) + first;
+      T* row = packed + c / lanes_ * unit_scalars_ + first;
       std::int64_t left = group - block.begin % group;
       for (std::int64_t t = 0; t < block.steps; ++t) {
         body(c, t, row);
@@ -261,8 +358,16 @@ class Worker {
   T scale_;  // folded into filters
   std::int64_t width_;
   std::int64_t lanes_;
-  T* u_;      // packed rows of a tile: u, then c
-  T* x_;      // complex rows of one vector
+  std::int64_t steps_per_row_;  // 1, or lanes_
+  std::int64_t block_steps_;
+  std::int64_t unit_;          // channels of a unit: lanes_, or 1
+  std::int64_t unit_scalars_;  // from one packed unit to the next
+  T* u_;                       // packed rows of a tile: u, then c
+  T* x_;                       // complex rows of one unit
+  T* taps_;                    // packed rows of one unit's filter
+  T* spectra_;                 // filters of the units that cover channels
+  std::int64_t spectra_begin_ = 0;
+  std::int64_t spectra_end_ = 0;
   T* block_;  // rows of one block
 };
 

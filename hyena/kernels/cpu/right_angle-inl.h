@@ -1,5 +1,6 @@
-// The right-angle transform on rows of `lanes` independent signals, and the convolution by it,
-// compiled per target. docs/math/right_angle_convolution.md has the derivation.
+// The right-angle transform on rows of `lanes` independent signals, or of `lanes` neighbours in one
+// signal, and the convolution by it, compiled per target. docs/math/right_angle_convolution.md has
+// the derivation.
 //
 // Layout    real rows: time step n at row rows.at(n), one vector; complex rows: real vector, then
 //           imaginary vector. A spectrum keeps the order in which the levels leave it.
@@ -17,6 +18,7 @@
 
 #include "hyena/kernels/cpu/butterfly-inl.h"
 #include "hyena/kernels/cpu/fft_tables.h"
+#include "hyena/kernels/cpu/lane_levels-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace hyena::kernels::cpu::HWY_NAMESPACE {
@@ -37,7 +39,7 @@ class RightAngle {
   using C = Complex<V>;
 
   explicit RightAngle(const FftTables<T>& tables)
-      : tables_(tables), last_(tables.levels.size() - 1) {}
+      : tables_(tables), lane_levels_(tables), last_(tables.levels.size() - 1) {}
 
   /// Scalars up to real row n, and up to complex row n.
   HWY_INLINE std::int64_t real_at(std::int64_t n) const { return tables_.rows.at(n) * lanes(); }
@@ -239,6 +241,64 @@ class RightAngle {
     }
   }
 
+  /// `count` neighbouring blocks of the last level.
+  template <Sweep kSweep, int R>
+  void leaves(std::int64_t first, std::int64_t count, T* x) const {
+    const Level& level = tables_.levels[last_];
+    for (std::int64_t k = 0; k < count; ++k) {
+      leaf<kSweep, R>(level.twiddles.data() + (first + k) * level.node_scalars,
+                      x + k * R * 2 * lanes(), nullptr);
+    }
+  }
+  template <Sweep kSweep>
+  void leaves(std::int64_t first, std::int64_t count, T* x) const {
+    tables_.levels[last_].radix == 8 ? leaves<kSweep, 8>(first, count, x)
+                                     : leaves<kSweep, 4>(first, count, x);
+  }
+
+  /// The last level and the lane levels, on `count` neighbouring blocks of `length` rows.
+  template <Sweep kSweep>
+  void bottom(std::int64_t length, std::int64_t first, std::int64_t count, T* x,
+              const T* filter) const {
+    if constexpr (kSweep != Sweep::kInverse) {
+      leaves<Sweep::kForward>(first, count, x);
+    }
+    const std::int64_t groups = count * length / lanes();
+    const std::int64_t first_group = first * length / lanes();
+    for (std::int64_t g = 0; g < groups; ++g) {
+      const std::int64_t offset = g * lanes() * 2 * lanes();
+      if constexpr (kSweep == Sweep::kForward) {
+        lane_levels_.forward(first_group + g, x + offset);
+      } else if constexpr (kSweep == Sweep::kConvolve) {
+        lane_levels_.convolve(first_group + g, filter + offset, x + offset);
+      } else {
+        lane_levels_.inverse(first_group + g, x + offset);
+      }
+    }
+    if constexpr (kSweep != Sweep::kForward) {
+      leaves<Sweep::kInverse>(first, count, x);
+    }
+  }
+
+  template <bool kNeedC>
+  void bottom_backward(std::int64_t length, std::int64_t first, std::int64_t count, T* xu, T* xg,
+                       Adjoint adjoint) const {
+    leaves<Sweep::kForward>(first, count, xu);
+    leaves<Sweep::kForward>(first, count, xg);
+    const std::int64_t groups = count * length / lanes();
+    const std::int64_t first_group = first * length / lanes();
+    for (std::int64_t g = 0; g < groups; ++g) {
+      const std::int64_t offset = g * lanes() * 2 * lanes();
+      lane_levels_.template backward<kNeedC>(first_group + g, adjoint.filter + offset,
+                                             adjoint.correlation + offset, xu + offset,
+                                             xg + offset);
+    }
+    if constexpr (kNeedC) {
+      leaves<Sweep::kInverse>(first, count, xu);
+    }
+    leaves<Sweep::kInverse>(first, count, xg);
+  }
+
   template <Sweep kSweep, int R>
   void descend(std::size_t depth, std::int64_t block, T* x, const T* filter) const {
     const Level& level = tables_.levels[depth];
@@ -246,10 +306,14 @@ class RightAngle {
     if constexpr (kSweep != Sweep::kInverse) {
       split_pass<R>(level, node, x);
     }
-    for (std::int64_t k = 0; k < R; ++k) {
-      const std::int64_t offset = at(k * (level.length / R));
-      sweep<kSweep>(depth + 1, R * block + k, x + offset,
-                    kSweep == Sweep::kConvolve ? filter + offset : nullptr);
+    if (tables_.lanes > 1 && depth + 1 == last_) {
+      bottom<kSweep>(level.length / R, R * block, R, x, filter);
+    } else {
+      for (std::int64_t k = 0; k < R; ++k) {
+        const std::int64_t offset = at(k * (level.length / R));
+        sweep<kSweep>(depth + 1, R * block + k, x + offset,
+                      kSweep == Sweep::kConvolve ? filter + offset : nullptr);
+      }
     }
     if constexpr (kSweep != Sweep::kForward) {
       join_pass<R>(level, node, x);
@@ -286,10 +350,14 @@ class RightAngle {
     const T* node = level.twiddles.data() + block * level.node_scalars;
     split_pass<R>(level, node, xu);
     split_pass<R>(level, node, xg);
-    for (std::int64_t k = 0; k < R; ++k) {
-      const std::int64_t offset = at(k * (level.length / R));
-      sweep_backward<kNeedC>(depth + 1, R * block + k, xu + offset, xg + offset,
-                             {adjoint.filter + offset, adjoint.correlation + offset});
+    if (tables_.lanes > 1 && depth + 1 == last_) {
+      bottom_backward<kNeedC>(level.length / R, R * block, R, xu, xg, adjoint);
+    } else {
+      for (std::int64_t k = 0; k < R; ++k) {
+        const std::int64_t offset = at(k * (level.length / R));
+        sweep_backward<kNeedC>(depth + 1, R * block + k, xu + offset, xg + offset,
+                               {adjoint.filter + offset, adjoint.correlation + offset});
+      }
     }
     if constexpr (kNeedC) {
       join_pass<R>(level, node, xu);
@@ -322,6 +390,7 @@ class RightAngle {
   }
 
   const FftTables<T>& tables_;
+  const LaneLevels<T> lane_levels_;
   std::size_t last_;
 };
 

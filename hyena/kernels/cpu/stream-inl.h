@@ -63,16 +63,8 @@ HWY_INLINE bool in_place(DataType type, const Strides& strides, const Tile& tile
 template <class T>
 Rows<const T> read_rows(DataType type, const ConstArray& x, const Tile& tile, Block block,
                         T* packed) {
-  constexpr auto kLine = static_cast<std::int64_t>(64 / sizeof(T));
   const T* rows = tile_begin(static_cast<const T*>(x.data), x.strides, tile);
   if (in_place<T>(type, x.strides, tile, block)) {
-    // The rows of the next block lie on pages of their own, which no hardware prefetcher enters.
-    for (std::int64_t t = 0; t < kBlockSteps; ++t) {
-      const T* next = rows + (block.begin + block.steps + t) * x.strides.time;
-      for (std::int64_t c = 0; c < tile.width; c += kLine) {
-        hwy::Prefetch(next + c);
-      }
-    }
     return {rows + block.begin * x.strides.time, x.strides.time};
   }
   const Patch patch{block.begin, block.steps, tile.channels, tile.width};
@@ -146,8 +138,8 @@ class FactorStream {
   FactorStream(const GatedConvShape& shape, std::int64_t width, const Factor* factor, Arena& arena)
       : factor_(factor), type_(shape.type), width_(width), halo_(factor_taps(shape, factor) - 1) {
     const std::int64_t taps = halo_ + 1;
-    packed_ = arena.take<T>((kBlockSteps + halo_) * width);
-    q_ = arena.take<T>(kBlockSteps * width);
+    packed_ = arena.take<T>((kMostBlockSteps + halo_) * width);
+    q_ = arena.take<T>(kMostBlockSteps * width);
     weight_ = arena.take<T>(taps * width);
     bias_ = arena.take<T>(width);
   }
@@ -252,7 +244,7 @@ class FactorGradientStream {
                        const FactorGradient* gradient, Arena& arena)
       : of_(of), gradient_(gradient), type_(shape.type), width_(width), taps_(shape.taps) {
     const std::int64_t halo = taps_ > 0 ? taps_ - 1 : 0;
-    const std::int64_t most = halo > kBlockSteps ? halo : kBlockSteps;
+    const std::int64_t most = halo > kMostBlockSteps ? halo : kMostBlockSteps;
     dq_ = arena.take<T>((halo + most) * width);
     packed_ = arena.take<T>(most * width);
     recent_sums_ = arena.take<T>((taps_ + 1) * width);

@@ -4,35 +4,55 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "hyena/kernels/gated_conv.h"
+
 namespace hyena::kernels::cpu {
 
-/// Time steps that stream through the gates at once. Eight rows of three chunks of p share the sets
-/// of the first-level cache even where D is a power of two. 2026-11-24.
+/// Time steps that stream through the gates at once: their rows stay in the first-level cache. A
+/// transform with time steps in its lanes needs whole vectors of them. 2026-11-24.
 constexpr std::int64_t kBlockSteps = 8;
+constexpr std::int64_t kMostBlockSteps = 16;
 
 /// Vectors side by side in a tile of channels, at least and at most. A tile visits L pages of
-/// memory per chunk of p, and a page walk costs as much as 512 bytes: 4 vectors (256 bytes of each
-/// step) read 7 GB/s, 8 to 16 read 11 GB/s. 2026-11-24, AVX-512 Xeon in a virtual machine, 4 KiB
-/// pages.
-constexpr std::int64_t kLeastTileVectors = 4;
-constexpr std::int64_t kMostTileVectors = 16;
+/// memory per chunk of p, and the hardware prefetcher starts anew on each: per element of 8 bytes,
+/// packing took 4.1, 3.5, 3.0 and 2.7 cycles of 2.6 GHz with 8, 12, 16 and 24 vectors. Prefetching
+/// the next rows by instructions made it slower, 4.0 instead of 3.0. 2026-11-24, AVX-512 Xeon in a
+/// virtual machine, 4 KiB pages.
+constexpr std::int64_t kLeastTileVectors = 8;
+constexpr std::int64_t kMostTileVectors = 24;
 
 /// Between the two, as many as keep the packed rows of a tile near the second-level cache (2 MiB
-/// there): 4 MiB beat 2 and 8 at L = 4K, 2026-11-24.
-constexpr std::int64_t kTileBytes = 4 << 20;
-
-/// Tiles of all channels at least, where the least width allows it, so that threads share the work.
-constexpr std::int64_t kLeastTiles = 4;
+/// there): 3 MiB beat 2 and 4 at L = 4K and 16K, forward + backward on two threads, 2026-11-24.
+constexpr std::int64_t kTileBytes = 3 << 20;
 
 /// Filters of at most this many taps are summed directly. A multiply-add per tap and output, two
 /// per cycle, against the transform's 0.6 to 1 ns per element at L = 256 to 4K. 2026-11-24.
 constexpr std::int64_t kMostDirectTaps = 32;
 
-/// Vectors per tile for `groups` vectors of channels, rows of `row_bytes` and transform length N.
-constexpr std::int64_t tile_vectors(std::int64_t groups, std::int64_t N, std::int64_t row_bytes) {
+/// Sequences from this length on keep neighbouring time steps in the lanes, not channels: the
+/// working set of a transform is then 1 / lanes as large. Forward on one and two threads, ns per
+/// element with channels and with time: 4K 1.87, 2.13; 16K 3.05, 2.59; 64K 4.51, 3.53. 2026-11-24.
+constexpr std::int64_t kTimeLanesFrom = 16384;
+
+/// And from this length on where there are so few channels that most lanes would stay empty.
+constexpr std::int64_t kTimeLanesFromFewChannels = 1024;
+
+/// Whether a transform of `shape` keeps neighbouring time steps in its lanes.
+inline bool lanes_along_time(const GatedConvShape& shape, std::int64_t lanes) {
+  if (lanes == 1 || shape.lane_axis == LaneAxis::kChannel) {
+    return false;
+  }
+  return shape.lane_axis == LaneAxis::kTime || shape.length >= kTimeLanesFrom ||
+         (shape.length >= kTimeLanesFromFewChannels && 2 * shape.channels <= lanes);
+}
+
+/// Vectors per tile for `groups` vectors of channels, rows of `row_bytes` and transform length N:
+/// a tile for each thread at least, where there are enough groups.
+constexpr std::int64_t tile_vectors(std::int64_t groups, std::int64_t N, std::int64_t row_bytes,
+                                    std::int64_t threads) {
   const std::int64_t cached = kTileBytes / std::max<std::int64_t>(1, N * row_bytes);
   const std::int64_t wanted = std::clamp(cached, kLeastTileVectors, kMostTileVectors);
-  return std::max<std::int64_t>(1, std::min(wanted, groups / kLeastTiles));
+  return std::max<std::int64_t>(1, std::min(wanted, groups / threads));
 }
 
 }  // namespace hyena::kernels::cpu

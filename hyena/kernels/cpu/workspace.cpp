@@ -1,7 +1,9 @@
 #include "hyena/kernels/workspace.h"
 
+#include <cstdint>
 #include <cstdlib>
 #include <new>
+#include <utility>
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -32,12 +34,40 @@ void* Workspace::at_least(std::size_t bytes) {
     throw std::bad_alloc();
   }
   bytes_ = rounded;
+  advise_huge_pages(data_, bytes_);
+  return data_;
+}
+
+WorkspacePool::Lease::Lease(WorkspacePool& pool, std::size_t bytes) : pool_(pool), bytes_(bytes) {
+  {
+    const std::lock_guard lock(pool_.mutex_);
+    if (!pool_.free_.empty()) {
+      workspace_ = std::move(pool_.free_.back());
+      pool_.free_.pop_back();
+    }
+  }
+  if (workspace_ == nullptr) {
+    workspace_ = std::make_unique<Workspace>();
+  }
+  data_ = workspace_->at_least(bytes);
+}
+
+WorkspacePool::Lease::~Lease() {
+  if (bytes_ <= kMostBytesKept) {
+    const std::lock_guard lock(pool_.mutex_);
+    pool_.free_.push_back(std::move(workspace_));
+  }
+}
+
+void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] std::size_t bytes) {
 #ifdef __linux__
-  if (boundary == kHugePage) {
-    static_cast<void>(madvise(data_, bytes_, MADV_HUGEPAGE));  // advice: failing costs only speed
+  const auto begin = reinterpret_cast<std::uintptr_t>(data);
+  const std::uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
+  const std::uintptr_t last = (begin + bytes) / kHugePage * kHugePage;
+  if (first < last) {  // advice: failing costs only speed
+    static_cast<void>(madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE));
   }
 #endif
-  return data_;
 }
 
 }  // namespace hyena::kernels
