@@ -38,26 +38,21 @@ class BackwardWorker : public Worker<T> {
         dpost_(plan.shape(), this->width_, post_, &arguments.dpost, arena),
         dpre_(plan.shape(), this->width_, pre_, &arguments.dpre, arena),
         dv_(plan.shape(), this->width_, v_, &arguments.dv, arena) {
-    const std::int64_t units = this->width_ / this->unit_;
-    g_ = arena.take<T>(units * this->unit_scalars_);
+    g_ = arena.take<T>(this->width_ / this->unit_ * this->unit_scalars_);
     xg_ = arena.take<T>(this->signal_scalars());
+    const std::int64_t scalars = this->kept_units() * this->spectrum_scalars();
     if (this->is_direct_) {
-      direct_correlation_ = arena.take<double>(units * this->spectrum_scalars());
+      direct_correlation_ = arena.take<double>(scalars);
     } else {
-      correlation_ = arena.take<T>(units * this->spectrum_scalars());
+      correlation_ = arena.take<T>(scalars);
     }
   }
 
   /// All gradients of one tile of channels.
   void backward(std::int64_t index) {
     const Tile tile = this->tile(0, index);
-    const std::int64_t units = this->width_ / this->unit_;
-    for (std::int64_t i = 0; i < units * this->spectrum_scalars(); ++i) {
-      if (this->is_direct_) {
-        direct_correlation_[i] = 0;
-      } else {
-        correlation_[i] = 0;
-      }
+    if (this->keeps_units()) {
+      clear_correlations();
     }
     dpost_.open_sums(tile);
     dpre_.open_sums(tile);
@@ -68,7 +63,9 @@ class BackwardWorker : public Worker<T> {
     dpost_.close_sums();
     dpre_.close_sums();
     dv_.close_sums();
-    filter_gradients(tile);
+    for (std::int64_t c = 0; this->keeps_units() && c < tile.channels; c += this->unit_) {
+      filter_gradient(tile, c);
+    }
   }
 
  private:
@@ -83,16 +80,16 @@ class BackwardWorker : public Worker<T> {
       T* u = this->u_ + unit * this->unit_scalars_;
       T* g = g_ + unit * this->unit_scalars_;
       const T* spectrum = this->filter_of(arguments_.filter, tile, c);
-      if (this->is_direct_) {
-        direct_backward(spectrum, unit, u, g);
-        continue;
+      if (!this->keeps_units()) {
+        clear_correlations();
       }
-      const typename RightAngle<T>::Adjoint adjoint{spectrum,
-                                                    correlation_ + unit * this->spectrum_scalars()};
-      if (post_.present()) {
-        this->transform_.template backward<true>(u, g, adjoint, this->x_, xg_);
+      if (this->is_direct_) {
+        direct_backward(spectrum, c, u, g);
       } else {
-        this->transform_.template backward<false>(u, g, adjoint, this->x_, xg_);
+        transform_backward(spectrum, c, u, g);
+      }
+      if (!this->keeps_units()) {
+        filter_gradient(tile, c);
       }
     }
     const std::int64_t L = this->shape_.length;
@@ -111,11 +108,22 @@ class BackwardWorker : public Worker<T> {
     dv_.close(L);
   }
 
-  void direct_backward(const T* filter, std::int64_t unit, T* u, T* g) {
+  void transform_backward(const T* spectrum, std::int64_t c, T* u, T* g) {
+    const typename RightAngle<T>::Adjoint adjoint{
+        spectrum, correlation_ + this->kept_unit(c) * this->spectrum_scalars()};
+    if (post_.present()) {
+      this->transform_.template backward<true>(u, g, adjoint, this->x_, xg_);
+    } else {
+      this->transform_.template backward<false>(u, g, adjoint, this->x_, xg_);
+    }
+  }
+
+  void direct_backward(const T* filter, std::int64_t c, T* u, T* g) {
     const Direct<T>& direct = this->direct_;
     direct.pad(u, this->x_);
     direct.pad(g, xg_);
-    direct.correlate(filter, this->x_, xg_, direct_correlation_ + unit * this->spectrum_scalars());
+    direct.correlate(filter, this->x_, xg_,
+                     direct_correlation_ + this->kept_unit(c) * this->spectrum_scalars());
     if (post_.present()) {
       direct.convolve(filter, this->x_, u);
     }
@@ -164,48 +172,56 @@ class BackwardWorker : public Worker<T> {
     to.write(block);
   }
 
-  void filter_gradients(const Tile& tile) {
-    for (std::int64_t c = 0; c < tile.channels; c += this->unit_) {
-      const std::int64_t unit = c / this->unit_;
-      if (arguments_.dreverse_DK != nullptr) {
-        correlation_rows(unit, Direction::kReverse);
-        this->unpack_taps(this->u_, tile, c, static_cast<T*>(arguments_.dreverse_DK));
+  void clear_correlations() {
+    for (std::int64_t i = 0; i < this->kept_units() * this->spectrum_scalars(); ++i) {
+      if (this->is_direct_) {
+        direct_correlation_[i] = 0;
+      } else {
+        correlation_[i] = 0;
       }
-      correlation_rows(unit, Direction::kCausal);
-      this->unpack_taps(this->u_, tile, c, static_cast<T*>(arguments_.dh_DK));
-      if (arguments_.dskip_D != nullptr) {
-        T* dskip = static_cast<T*>(arguments_.dskip_D) + tile.first + c;
-        for (std::int64_t lane = 0; lane < this->unit_ && c + lane < tile.channels; ++lane) {
-          dskip[lane] = this->u_[lane] * this->scale_;
-        }
+    }
+  }
+
+  /// dh and dskip of the unit at channel c of the tile.
+  void filter_gradient(const Tile& tile, std::int64_t c) {
+    if (arguments_.dreverse_DK != nullptr) {
+      correlation_rows(c, Direction::kReverse);
+      this->unpack_taps(this->taps_, tile, c, static_cast<T*>(arguments_.dreverse_DK));
+    }
+    correlation_rows(c, Direction::kCausal);
+    this->unpack_taps(this->taps_, tile, c, static_cast<T*>(arguments_.dh_DK));
+    if (arguments_.dskip_D != nullptr) {
+      T* dskip = static_cast<T*>(arguments_.dskip_D) + tile.first + c;
+      for (std::int64_t lane = 0; lane < this->unit_ && c + lane < tile.channels; ++lane) {
+        dskip[lane] = this->taps_[lane] * this->scale_;
       }
     }
   }
 
   enum class Direction { kCausal, kReverse };
 
-  /// The first K rows of u_ <- the gradient of the filter, over scale_; row 0 also where K = 0.
-  void correlation_rows(std::int64_t unit, Direction direction) {
+  /// The first K steps of taps_ <- the gradient of the filter, over scale_; step 0 also if K = 0.
+  void correlation_rows(std::int64_t c, Direction direction) {
     const Tag tag;
     const std::int64_t scalars = this->spectrum_scalars();
     if (this->is_direct_) {
       const std::int64_t taps = this->shape_.filter_length * this->lanes_;
-      const double* sums = direct_correlation_ + unit * scalars;
+      const double* sums = direct_correlation_ + this->kept_unit(c) * scalars;
       sums += direction == Direction::kReverse ? taps : 0;
       for (std::int64_t i = 0; i < taps || i < this->lanes_; ++i) {
-        this->u_[i] = static_cast<T>(sums[i]);
+        this->taps_[i] = static_cast<T>(sums[i]);
       }
       return;
     }
-    T* spectrum = correlation_ + unit * scalars;
+    T* spectrum = correlation_ + this->kept_unit(c) * scalars;
     if (direction == Direction::kCausal) {
-      return this->transform_.inverse(spectrum, this->u_);
+      return this->transform_.inverse(spectrum, this->taps_);
     }
     for (std::int64_t i = 0; i < scalars; i += 2 * this->lanes_) {
       const Complex<V> value = load(tag, spectrum + i);
       store(tag, {value.re, hn::Neg(value.im)}, xg_ + i);
     }
-    this->transform_.inverse(xg_, this->u_);
+    this->transform_.inverse(xg_, this->taps_);
   }
 
   const GatedConvBackward& arguments_;
@@ -215,9 +231,9 @@ class BackwardWorker : public Worker<T> {
   FactorGradientStream<T> dpost_;
   FactorGradientStream<T> dpre_;
   FactorGradientStream<T> dv_;
-  T* g_;                      // packed rows of a tile: g, then du
-  T* xg_;                     // complex rows of one unit
-  T* correlation_ = nullptr;  // sum over the batch of conj(U) G, of every unit of the tile
+  T* g_;                                  // packed rows of a tile: g, then du
+  T* xg_;                                 // complex rows of one unit
+  T* correlation_ = nullptr;              // sum over the batch of conj(U) G of the kept units
   double* direct_correlation_ = nullptr;  // or of its signals, in the layout of a direct filter
 };
 

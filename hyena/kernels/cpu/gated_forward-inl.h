@@ -61,7 +61,7 @@ class Worker {
     u_ = arena.take<T>(width_ / unit_ * unit_scalars_);
     x_ = arena.take<T>(signal_scalars());
     taps_ = arena.take<T>(unit_scalars_);
-    spectra_ = arena.take<T>((shape_.batch > 1 ? width_ / unit_ : 1) * spectrum_scalars());
+    spectra_ = arena.take<T>(kept_units() * spectrum_scalars());
     block_ = arena.take<T>(kMostBlockSteps * width_);
   }
 
@@ -80,13 +80,18 @@ class Worker {
     return {batch, first, left < width_ ? left : width_, width_};
   }
 
-  /// The filter of the unit at channel c of the tile, as the convolution wants it. One row: made
-  /// where it is used, so that it never leaves the nearest cache. More rows: kept for the tile,
-  /// whose rows follow each other.
+  /// Filters, and their gradients, are kept for all units of a tile while its rows follow each
+  /// other. With a single row they are made and consumed where they are used, in the nearest cache.
+  [[nodiscard]] bool keeps_units() const { return shape_.batch != 1; }
+  [[nodiscard]] std::int64_t kept_units() const { return keeps_units() ? width_ / unit_ : 1; }
+  [[nodiscard]] std::int64_t kept_unit(std::int64_t c) const {
+    return keeps_units() ? c / unit_ : 0;
+  }
+
+  /// The filter of the unit at channel c of the tile, as the convolution wants it.
   const T* filter_of(const FilterArguments& filter, const Tile& tile, std::int64_t c) {
-    const bool keeps = shape_.batch > 1;
-    T* spectrum = spectra_ + (keeps ? c / unit_ * spectrum_scalars() : 0);
-    if (keeps && tile.first + c < spectra_end_ && tile.first >= spectra_begin_) {
+    T* spectrum = spectra_ + kept_unit(c) * spectrum_scalars();
+    if (keeps_units() && tile.first + c < spectra_end_ && tile.first >= spectra_begin_) {
       return spectrum;
     }
     spectra_begin_ = tile.first;
