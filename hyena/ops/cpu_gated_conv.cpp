@@ -1,5 +1,7 @@
 #include "hyena/ops/cpu_gated_conv.h"
 
+#include <cstdlib>
+#include <string_view>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -105,6 +107,10 @@ at::Tensor empty_output(const at::Tensor& like_BCL, std::int64_t channels) {
 }
 
 bool supports(const at::Tensor& x) {
+  static const char* const path = std::getenv("HYENA_CPU_PATH");  // NOLINT(concurrency-mt-unsafe)
+  if (path != nullptr && std::string_view(path) == "generic") {
+    return false;
+  }
   const auto type = x.scalar_type();
   return x.device().is_cpu() && x.numel() > 0 &&
          (type == at::kFloat || type == at::kDouble || type == at::kBFloat16);

@@ -32,6 +32,7 @@ struct Filter {
 [[nodiscard]] at::Tensor empty_output(const at::Tensor& like_BCL, std::int64_t channels);
 
 /// True where the kernel computes on `x`: a non-empty CPU tensor in float32, float64 or bfloat16.
+/// Never with HYENA_CPU_PATH=generic in the environment: then the composition runs, to compare.
 [[nodiscard]] bool supports(const at::Tensor& x);
 
 /// The kernel on one set of factors.

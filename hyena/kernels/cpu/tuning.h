@@ -25,6 +25,9 @@ constexpr std::int64_t kMostTileVectors = 24;
 /// there): 3 MiB beat 2 and 4 at L = 4K and 16K, forward + backward on two threads, 2026-11-24.
 constexpr std::int64_t kTileBytes = 3 << 20;
 
+/// But no more than this: a backward keeps two such tiles per thread.
+constexpr std::int64_t kMostTileBytes = 64 << 20;
+
 /// Filters of at most this many taps are summed directly. A multiply-add per tap and output, two
 /// per cycle, against the transform's 0.6 to 1 ns per element at L = 256 to 4K. 2026-11-24.
 constexpr std::int64_t kMostDirectTaps = 32;
@@ -51,7 +54,8 @@ inline bool lanes_along_time(const GatedConvShape& shape, std::int64_t lanes) {
 constexpr std::int64_t tile_vectors(std::int64_t groups, std::int64_t N, std::int64_t row_bytes,
                                     std::int64_t threads) {
   const std::int64_t cached = kTileBytes / std::max<std::int64_t>(1, N * row_bytes);
-  const std::int64_t wanted = std::clamp(cached, kLeastTileVectors, kMostTileVectors);
+  const std::int64_t wanted = std::min(std::clamp(cached, kLeastTileVectors, kMostTileVectors),
+                                       kMostTileBytes / std::max<std::int64_t>(1, N * row_bytes));
   return std::max<std::int64_t>(1, std::min(wanted, groups / threads));
 }
 
