@@ -1,9 +1,13 @@
 #include "hyena/cli/compute.h"
 
 #include <fstream>
+#include <limits>
 
 #include <torch/torch.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #ifdef HYENA_HAS_CUDA
 #include <cuda_runtime_api.h>
 #endif
@@ -54,6 +58,13 @@ void add_compute_options(CLI::App& command, ComputeOptions& options) {
   command.add_option("--threads", options.threads, "CPU threads; 0: as many as there are cores")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
+}
+
+void keep_freed_memory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_MAX, 0);  // blocks of their own are unmapped when freed
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+#endif
 }
 
 at::Device prepare(const ComputeOptions& options) {

@@ -48,6 +48,7 @@ class Deadline {
 };
 
 int run_sweep(const Options& options) {
+  keep_freed_memory();
   const at::Device device = prepare(options.compute);
   io::Json source = io::read_toml(options.grid);
   for (const std::string& assignment : options.overrides) {

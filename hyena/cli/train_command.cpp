@@ -107,6 +107,7 @@ void print_result(const train::TrainResult& result, bool json) {
 }
 
 int run_train(const Options& options) {
+  keep_freed_memory();
   const at::Device device = prepare(options.compute);
   train::RunConfig config = read_config(options);
   const train::RunFolder folder(options.out);
