@@ -24,8 +24,9 @@ void add_compute_options(CLI::App& command, ComputeOptions& options);
 /// @throws UserError for "cuda" without a usable GPU, saying whether build or machine lacks it.
 [[nodiscard]] at::Device prepare(const ComputeOptions& options);
 
-/// Keeps freed memory in the process. A training step frees and takes the same hundreds of megabytes
-/// again; returned to the system they cost a page fault per 4 KiB, a sixth of a small model's step.
+/// Keeps freed memory in the process. A training step frees and takes the same hundreds of
+/// megabytes again; returned to the system they cost a page fault per 4 KiB, a sixth of a small
+/// model's step.
 void keep_freed_memory();
 
 /// "Intel(R) Xeon(R) ...", "NVIDIA H100 ..."

@@ -30,7 +30,7 @@ LanguageModelImpl::LanguageModelImpl(const ModelConfig& config) : config_(config
   }
   auto layers = backbone->register_module("layers", group("layers"));
   for (std::int64_t i = 0; i < config.n_layer; ++i) {
-    layers_.push_back(layers->register_module(
+    layers_.emplace_back(layers->register_module(
         std::to_string(i),
         nn::Block(D, config.d_inner, make_mixer(config, i),
                   i == 0 ? config.embed_dropout : config.resid_dropout, config.resid_dropout)));

@@ -23,7 +23,7 @@ BlockImpl::BlockImpl(std::int64_t d_model, std::int64_t d_inner, std::shared_ptr
   mlp_ = register_module("mlp", Mlp(d_model, d_inner));
 }
 
-BlockImpl::Stream BlockImpl::forward(Stream stream) {
+BlockImpl::Stream BlockImpl::forward(const Stream& stream) {
   at::Tensor r = add(stream.h_BLD, stream.r_BLD, dropout1_, is_training());
   r = add(mixer_->forward(norm1_(r)), r, dropout2_, is_training());
   return {.h_BLD = mlp_(norm2_(r)), .r_BLD = r};

@@ -26,7 +26,7 @@ class BlockImpl : public torch::nn::Module {
     at::Tensor h_BLD;  ///< what the next addition adds
     at::Tensor r_BLD;  ///< the residual; undefined before the first block
   };
-  [[nodiscard]] Stream forward(Stream stream);
+  [[nodiscard]] Stream forward(const Stream& stream);
 
  private:
   std::shared_ptr<Mixer> mixer_;

@@ -13,29 +13,33 @@ namespace {
 
 }  // namespace
 
-bool hyena_mixer_cuda_supports(const CudaMixerShape&, int) {
+bool hyena_mixer_cuda_supports(const CudaMixerShape& /*shape*/, int /*device*/) {
   return false;
 }
-std::size_t hyena_mixer_cuda_spectrum_bytes(const CudaMixerShape&) {
+std::size_t hyena_mixer_cuda_spectrum_bytes(const CudaMixerShape& /*shape*/) {
   refuse();
 }
-std::size_t hyena_mixer_cuda_forward_workspace(const CudaMixerShape&) {
+std::size_t hyena_mixer_cuda_forward_workspace(const CudaMixerShape& /*shape*/) {
   refuse();
 }
-std::size_t hyena_mixer_cuda_backward_workspace(const CudaMixerShape&) {
+std::size_t hyena_mixer_cuda_backward_workspace(const CudaMixerShape& /*shape*/) {
   refuse();
 }
-void hyena_mixer_cuda_spectrum(const CudaMixerShape&, const float*, const float*, void*,
-                               CUstream_st*) {
+void hyena_mixer_cuda_spectrum(const CudaMixerShape& /*shape*/, const float* /*h_DK*/,
+                               const float* /*skip_D*/, void* /*spectrum*/,
+                               CUstream_st* /*stream*/) {
   refuse();
 }
-void hyena_mixer_cuda_forward(const CudaMixerShape&, const void*, const float*, const float*,
-                              const void*, void*, void*, CUstream_st*) {
+void hyena_mixer_cuda_forward(const CudaMixerShape& /*shape*/, const void* /*p*/,
+                              const float* /*weight*/, const float* /*bias*/,
+                              const void* /*spectrum*/, void* /*y*/, void* /*workspace*/,
+                              CUstream_st* /*stream*/) {
   refuse();
 }
-void hyena_mixer_cuda_backward(const CudaMixerShape&, const void*, const void*, const float*,
-                               const float*, const void*, const CudaMixerGradients&, void*,
-                               CUstream_st*) {
+void hyena_mixer_cuda_backward(const CudaMixerShape& /*shape*/, const void* /*dy*/,
+                               const void* /*p*/, const float* /*weight*/, const float* /*bias*/,
+                               const void* /*spectrum*/, const CudaMixerGradients& /*gradients*/,
+                               void* /*workspace*/, CUstream_st* /*stream*/) {
   refuse();
 }
 

@@ -65,7 +65,7 @@ HyenaFilterImpl::HyenaFilterImpl(const HyenaFilterOptions& options) : options_(o
   for (std::int64_t i = 0; i <= sines; ++i) {
     const auto linear =
         torch::nn::LinearOptions(i == 0 ? options.emb_dim : W, i == sines ? C : W).bias(i != sines);
-    layers_.push_back(mlp->register_module(std::to_string(2 * i), torch::nn::Linear(linear)));
+    layers_.emplace_back(mlp->register_module(std::to_string(2 * i), torch::nn::Linear(linear)));
     if (i == 0) {
       auto sine = mlp->register_module("1", std::make_shared<torch::nn::Module>("sine"));
       freq_ = sine->register_parameter("freq", at::full({1, W}, options.w));

@@ -19,7 +19,7 @@ std::vector<std::int64_t> shape(const FilterOptions& options) {
   return {options.num_filters, options.channels, options.size};
 }
 
-at::Tensor uniform(std::vector<std::int64_t> sizes, double bound) {
+at::Tensor uniform(const std::vector<std::int64_t>& sizes, double bound) {
   return at::empty(sizes).uniform_(-bound, bound);
 }
 

@@ -15,7 +15,7 @@ constexpr double kSmallest = -80.0;  // exp(-80) = 1.8e-35 is still a normal flo
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 /// Logarithms and exponentials in at least float32, time last.
-at::Tensor wide_BDL(const at::Tensor& x_BLD) {
+at::Tensor widened(const at::Tensor& x_BLD) {
   const auto type = x_BLD.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   return x_BLD.to(type).transpose(1, 2);
 }
@@ -75,8 +75,8 @@ AftConvImpl::AftConvImpl(const AftOptions& options) : options_(options) {
 
 at::Tensor AftConvImpl::forward(const at::Tensor& u_BLD) {
   const at::Tensor q = q_proj_(u_BLD);
-  const at::Tensor k = wide_BDL(k_proj_(u_BLD));
-  const at::Tensor v = wide_BDL(v_proj_(u_BLD));
+  const at::Tensor k = widened(k_proj_(u_BLD));
+  const at::Tensor v = widened(v_proj_(u_BLD));
   auto [s, m] = window_means(k, v, w_);
   const std::int64_t T = options_.window;
   if (T < u_BLD.size(1)) {
@@ -102,8 +102,8 @@ at::Tensor AftFullImpl::forward(const at::Tensor& u_BLD) {
                      w_.size(0));
   }
   const at::Tensor q = q_proj_(u_BLD);
-  const at::Tensor k = wide_BDL(k_proj_(u_BLD));
-  const at::Tensor v = wide_BDL(v_proj_(u_BLD));
+  const at::Tensor k = widened(k_proj_(u_BLD));
+  const at::Tensor v = widened(v_proj_(u_BLD));
   const at::Tensor future =
       at::ones({L, L}, w_.options().dtype(at::kBool).requires_grad(false)).triu(1);
   const at::Tensor w = w_.narrow(0, 0, L).narrow(1, 0, L).masked_fill(future, -kInfinity);

@@ -78,7 +78,8 @@ HyenaOperatorImpl::HyenaOperatorImpl(const HyenaOperatorOptions& options) : opti
   filter_ = register_module("filter_fn", make_filter(options.filter_name, filter, other));
   if (options.post_order_ffn) {
     const std::int64_t H = options.num_heads;
-    const double head_dim = static_cast<double>(inner_ / H);
+    const std::int64_t inner_of_head = inner_ / H;
+    const auto head_dim = static_cast<double>(inner_of_head);
     ord_proj_w_ =
         register_parameter("ord_proj_w", at::randn({options.order, H, H}) / std::sqrt(head_dim));
   }
