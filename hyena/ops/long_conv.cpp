@@ -3,6 +3,7 @@
 #include <string>
 
 #include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -161,7 +162,7 @@ at::Tensor forward(const at::Tensor& u_BDL, const at::Tensor& h_DK, const Option
   check(u_BDL, h_DK, skip_D, reverse_DK);
   const LongConvAlgorithm parsed = parse(algorithm);
   if (parsed != LongConvAlgorithm::kDirect && cpu::supports(u_BDL)) {
-    const at::Tensor y = cpu::empty_output(u_BDL, u_BDL.size(1));
+    at::Tensor y = cpu::empty_output(u_BDL, u_BDL.size(1));
     cpu::GatedConv(u_BDL, /*taps=*/0, cpu_filter(h_DK, skip_D, reverse_DK))
         .forward({}, {}, {.x_BDL = u_BDL}, y);
     return y;

@@ -35,7 +35,8 @@ class LaneLevels {
   static constexpr int kRadix = kLanes == 16 ? 4 : kLanes;
   static constexpr int kBlocks = kLanes / kRadix;
   static constexpr int kRow = 2 * kLanes;  // scalars of a complex row
-  static constexpr auto kPoints = static_cast<std::size_t>(kLanes * kRow);  // scalars of a group
+  static constexpr auto kPoints =
+      static_cast<std::size_t>(kLanes) * static_cast<std::size_t>(kRow);  // scalars of a group
   static constexpr int kTwiddles = kLanes == 16 ? 15 : kLanes == 8 ? 8 : kLanes - 1;
 
  public:

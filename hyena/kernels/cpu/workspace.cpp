@@ -1,5 +1,6 @@
 #include "hyena/kernels/workspace.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <new>
@@ -65,7 +66,8 @@ void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] std::size_t
   const std::uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
   const std::uintptr_t last = (begin + bytes) / kHugePage * kHugePage;
   if (first < last) {  // advice: failing costs only speed
-    static_cast<void>(madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE));
+    static_cast<void>(
+        madvise(static_cast<std::byte*>(data) + (first - begin), last - first, MADV_HUGEPAGE));
   }
 #endif
 }
