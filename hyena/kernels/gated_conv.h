@@ -20,10 +20,9 @@
 //           (docs/math/right_angle_convolution.md); SIMD across channels, or along time (LaneAxis)
 // Memory    nothing of size B D L beyond the arguments: workspaces are per thread and hold a tile
 //           of channels of one row and its filter
-// Numerics  relative to the norms: |error of c| <= eps log2(2 N) ||h|| ||u||, N < 2 L + 64 (128
-// lanes
-//           at least if LaneAxis::kTime is asked for) the
-//           transform size and eps = 2^-24 (float32) or 2^-53; likewise du with ||g|| = ||dy post||
+// Numerics  relative to the norms: |error of c| <= eps log2(2 N) ||h|| ||u||, N < 2 L + 64 the
+//           transform size (at least 128 lanes where LaneAxis::kTime is asked for) and
+//           eps = 2^-24 (float32) or 2^-53; likewise du with ||g|| = ||dy post||
 //           and dh with ||g|| ||u|| summed over the batch. Causal to that bound only, except where
 //           the direct form runs. Relative rms errors measured at L = 256
 //           to 4096: y and dx below 3e-7, parameters below 1.3e-6.
