@@ -50,6 +50,7 @@ struct GatedCase {
   Layout layout = Layout::kChannelsLast;
   std::uint64_t seed = 1;
   LaneAxis lane_axis = LaneAxis::kAuto;
+  std::int64_t threads = 1;
 };
 
 inline std::string describe(const GatedCase& c) {
@@ -114,7 +115,8 @@ class GatedProblem {
 
   /// One call per range of `items_per_call` items, each with fresh scratch.
   void run(std::int64_t items_per_call = 1 << 20) {
-    const GatedConvPlan plan({case_.B, case_.D, case_.L, case_.K, taps(), type(), case_.lane_axis});
+    const GatedConvPlan plan(
+        {case_.B, case_.D, case_.L, case_.K, taps(), type(), case_.lane_axis, case_.threads});
     transform_length_ = plan.transform_length();
     const auto in_ranges = [&](std::int64_t items, std::size_t bytes, const auto& call) {
       for (std::int64_t begin = 0; begin < items; begin += items_per_call) {

@@ -1,5 +1,6 @@
 // gated_conv on every instruction set, against the float64 oracle: lengths, layouts, storage,
 // combinations of factors, memory.
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -129,18 +130,42 @@ TEST(GatedConvShapes, EmptyLengthOrChannels) {
 }
 
 TEST(GatedConvShapes, TheCutIntoItemsChangesNoBit) {
-  const GatedCase c{.B = 3, .D = 300, .L = 130, .K = 130};
+  GatedCase c{.B = 3, .D = 300, .L = 130, .K = 130};
   GatedProblem<float, float> whole(c);
   GatedProblem<float, float> one_by_one(c);
+  c.threads = 7;  // narrower tiles
+  GatedProblem<float, float> for_threads(c);
   whole.run();
   one_by_one.run(1);
+  for_threads.run(1);
   const auto same = [](auto& a, auto& b) {
     return std::memcmp(a.data(), b.data(), a.size() * sizeof a[0]) == 0;
   };
-  EXPECT_TRUE(same(whole.y(), one_by_one.y()));
-  EXPECT_TRUE(same(whole.dp(), one_by_one.dp()));
-  EXPECT_TRUE(same(whole.dh(), one_by_one.dh()));
-  EXPECT_TRUE(same(whole.dweight(), one_by_one.dweight()));
+  for (auto* cut : {&one_by_one, &for_threads}) {
+    EXPECT_TRUE(same(whole.y(), cut->y()));
+    EXPECT_TRUE(same(whole.dp(), cut->dp()));
+    EXPECT_TRUE(same(whole.dh(), cut->dh()));
+    EXPECT_TRUE(same(whole.dweight(), cut->dweight()));
+  }
+}
+
+TEST(GatedConvShapes, EveryThreadGetsAnItem) {
+  for (const std::int64_t D : {1, 16, 100, 768}) {
+    for (const std::int64_t L : {20, 1000, 20000}) {
+      for (const DataType type : {DataType::kFloat32, DataType::kFloat64}) {
+        GatedConvShape shape{.batch = 2, .channels = D, .length = L, .filter_length = L};
+        shape.type = type;
+        shape.threads = D;
+        const std::int64_t most = GatedConvPlan(shape).num_backward_items();
+        for (shape.threads = 1; shape.threads <= 64; ++shape.threads) {
+          const GatedConvPlan plan(shape);
+          EXPECT_GE(plan.num_backward_items(), std::min(shape.threads, most))
+              << D << " channels, length " << L << ", " << shape.threads << " threads";
+          EXPECT_EQ(plan.num_forward_items(), shape.batch * plan.num_backward_items());
+        }
+      }
+    }
+  }
 }
 
 }  // namespace
