@@ -50,8 +50,10 @@ int run_eval(const Options& options) {
   corpus_options.progress = [&](const std::string& file, std::int64_t done, std::int64_t total) {
     progress.update(done, total, "tokenising " + file);
   };
-  const auto corpus = data::open_corpus(options.texts.empty() ? options.tokens : options.texts,
-                                        *tokenizer, corpus_options);
+  data::CorpusOptions scored = corpus_options;
+  scored.token_files = options.texts.empty();
+  const auto corpus =
+      data::open_corpus(scored.token_files ? options.tokens : options.texts, *tokenizer, scored);
   models::LanguageModel model = load_model(options.checkpoint, device);
   const std::int64_t L = model->config().l_max;
   const data::EvalWindows windows(corpus, L, options.stride > 0 ? options.stride : L);

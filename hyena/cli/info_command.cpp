@@ -1,5 +1,7 @@
 // hyena info: this build and machine, or a model's size and cost.
+#include <cmath>
 #include <memory>
+#include <optional>
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
@@ -25,7 +27,7 @@ struct Options {
   std::string checkpoint;
   std::string preset;
   bool flops = false;
-  double tokens = 0.0;
+  std::optional<double> tokens;
   bool json = false;
 };
 
@@ -76,13 +78,12 @@ int print_model(const Options& options) {
                                          : models::preset(options.preset);
   const std::int64_t parameters = models::parameter_count(config);
   const double per_token = models::training_flops(config, 1.0);
-  const bool has_tokens = options.tokens > 0.0;
-  const double total = models::training_flops(config, options.tokens);
   if (options.json) {
     io::Json line{{"parameters", parameters}};
     if (options.flops) {
       line["flops_per_token"] = per_token;
-      line["training_flops"] = has_tokens ? io::Json(total) : io::Json(nullptr);
+      line["training_flops"] =
+          options.tokens ? io::Json(models::training_flops(config, *options.tokens)) : io::Json();
     }
     print_json(line);
     return kSuccess;
@@ -92,8 +93,10 @@ int print_model(const Options& options) {
                     config.d_model, config.l_max, config.vocab_size));
   if (options.flops) {
     print(fmt::format("{:.4g} FLOPs per token to train (forward and backward)\n", per_token));
-    if (has_tokens) {
-      print(fmt::format("{:.4g} FLOPs for {} tokens\n", total, human_count(options.tokens)));
+    if (options.tokens) {
+      print(fmt::format("{:.4g} FLOPs for {} tokens\n",
+                        models::training_flops(config, *options.tokens),
+                        human_count(*options.tokens)));
     }
   }
   return kSuccess;
@@ -103,6 +106,9 @@ int run_info(const Options& options) {
   const bool names_model = !options.checkpoint.empty() || !options.preset.empty();
   if (!names_model && options.flops) {
     throw user_error("--flops: pass the model, --preset or --checkpoint");
+  }
+  if (options.tokens && !(std::isfinite(*options.tokens) && *options.tokens > 0.0)) {
+    throw user_error("--tokens: expected a positive number, got {}", *options.tokens);
   }
   return names_model ? print_model(options) : print_build(options.json);
 }
@@ -123,7 +129,6 @@ void add_info(CLI::App& app, Command& chosen) {
       command->add_flag("--flops", options->flops,
                         "Training FLOPs (forward and backward), counted as the paper does");
   command->add_option("--tokens", options->tokens, "... of a training on so many tokens")
-      ->check(CLI::PositiveNumber)
       ->needs(flops);
   command->add_flag("--json", options->json, "Print a JSON object");
   command->callback([options, &chosen] { chosen = [options] { return run_info(*options); }; });

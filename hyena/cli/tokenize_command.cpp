@@ -3,9 +3,11 @@
 
 #include <fmt/format.h>
 
+#include "hyena/base/error.h"
 #include "hyena/cli/app.h"
 #include "hyena/cli/commands.h"
 #include "hyena/cli/output.h"
+#include "hyena/data/corpus.h"
 #include "hyena/data/token_file.h"
 
 namespace hyena::cli {
@@ -21,7 +23,11 @@ struct Options {
 
 int run_tokenize(const Options& options) {
   const auto tokenizer = data::load_tokenizer(options.tokenizer);
-  const std::vector<std::filesystem::path> texts(options.texts.begin(), options.texts.end());
+  if (!options.out.ends_with(".tokens")) {
+    throw user_error("--out: expected a name that ends in .tokens, got {}", options.out);
+  }
+  const std::vector<std::string> files = data::expand_globs(options.texts);
+  const std::vector<std::filesystem::path> texts(files.begin(), files.end());
   Progress progress;
   data::tokenize_files(
       *tokenizer, texts, options.out,
@@ -51,8 +57,9 @@ void add_tokenize(CLI::App& app, Command& chosen) {
       ->add_option("--tokenizer", options->tokenizer,
                    "byte, or a folder with vocab.json and merges.txt")
       ->required();
-  command->add_option("--text", options->texts, "Text files, each a document")->required();
-  command->add_option("--out", options->out, "Token file to write")->required();
+  command->add_option("--text", options->texts, "Text files or globs, each file a document")
+      ->required();
+  command->add_option("--out", options->out, "Token file to write, *.tokens")->required();
   command->add_flag("--no-end-of-text", options->no_end_of_text,
                     "Do not end every document with the end-of-text token");
   command->add_flag("--json", options->json, "Print the counts as a JSON object");

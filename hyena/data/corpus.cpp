@@ -73,26 +73,6 @@ std::vector<std::string> matches(const std::string& pattern) {
   return names;
 }
 
-std::vector<std::string> expand(std::span<const std::string> patterns) {
-  std::vector<std::string> files;
-  std::set<std::string> seen;
-  for (const std::string& pattern : patterns) {
-    for (const std::string& file : matches(pattern)) {
-      if (fs::is_directory(file)) {
-        throw user_error("{} is a folder: name files or a glob such as {}", file,
-                         (fs::path(file) / "*.txt").string());
-      }
-      if (seen.insert(fs::weakly_canonical(file).string()).second) {
-        files.push_back(file);
-      }
-    }
-  }
-  if (files.empty()) {
-    throw user_error("no text is named");
-  }
-  return files;
-}
-
 /// The cached token file of a text: changes with anything that changes the tokens.
 fs::path cache_path(const std::string& text, const Tokenizer& tokenizer,
                     const CorpusOptions& options) {
@@ -148,6 +128,26 @@ void add_bytes(Corpus& corpus, const std::string& name, const Tokenizer& tokeniz
 
 }  // namespace
 
+std::vector<std::string> expand_globs(std::span<const std::string> patterns) {
+  std::vector<std::string> files;
+  std::set<std::string> seen;
+  for (const std::string& pattern : patterns) {
+    for (const std::string& file : matches(pattern)) {
+      if (fs::is_directory(file)) {
+        throw user_error("{} is a folder: name files or a glob such as {}", file,
+                         (fs::path(file) / "*.txt").string());
+      }
+      if (seen.insert(fs::weakly_canonical(file).string()).second) {
+        files.push_back(file);
+      }
+    }
+  }
+  if (files.empty()) {
+    throw user_error("no text is named");
+  }
+  return files;
+}
+
 void Corpus::add(std::string name, std::unique_ptr<TokenSource> source,
                  std::span<const DocumentSpan> documents) {
   File file{.name = std::move(name), .begin = num_tokens_, .end = num_tokens_ + source->size()};
@@ -180,8 +180,8 @@ std::shared_ptr<const Corpus> open_corpus(std::span<const std::string> patterns,
                                           const Tokenizer& tokenizer,
                                           const CorpusOptions& options) {
   auto corpus = std::make_shared<Corpus>(tokenizer.vocab_size());
-  for (const std::string& file : expand(patterns)) {
-    if (file.ends_with(".tokens")) {
+  for (const std::string& file : expand_globs(patterns)) {
+    if (options.token_files || file.ends_with(".tokens")) {
       add_token_file(*corpus, file, TokenFile(file), tokenizer);
     } else if (tokenizer.name() == "byte") {
       add_bytes(*corpus, file, tokenizer, options.end_of_text);

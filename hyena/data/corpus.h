@@ -61,16 +61,23 @@ struct CorpusOptions {
   std::filesystem::path cache_folder = ".cache/tokens";
   /// Concerns texts; a token file is taken as it is.
   EndOfText end_of_text = EndOfText::kAfterEveryDocument;
+  /// Every file is a token file, whatever its name.
+  bool token_files = false;
   /// Called while a text is tokenised into the cache.
   std::function<void(const std::string& file, std::int64_t done, std::int64_t total)> progress;
 };
 
-/// Opens files and globs ("books/*.txt"; a glob's matches in alphabetical order, a file that is
-/// named twice is taken once). `*.tokens` is a token file; everything else is text. With the byte
+/// The files that names and globs mean ("books/*.txt"): a glob's matches in alphabetical order, a
+/// file that is named twice once.
+///
+/// @throws UserError: nothing named, a folder, a glob without match.
+[[nodiscard]] std::vector<std::string> expand_globs(std::span<const std::string> patterns);
+
+/// Opens files and globs. `*.tokens` is a token file; everything else is text. With the byte
 /// tokenizer a text is mapped as it is.
 ///
-/// @throws UserError: nothing named, a missing file, a folder, a glob without match, an empty text,
-///   a token file of another tokenizer (both fingerprints are named).
+/// @throws UserError: as expand_globs, a missing file, an empty text, a token file of another
+///   tokenizer (both fingerprints are named).
 [[nodiscard]] std::shared_ptr<const Corpus> open_corpus(std::span<const std::string> patterns,
                                                         const Tokenizer& tokenizer,
                                                         const CorpusOptions& options = {});

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include <torch/torch.h>
 
@@ -51,9 +54,16 @@ TrainData open_data(RunConfig& config, const data::CorpusOptions& options) {
   TrainData opened;
   opened.tokenizer = data::load_tokenizer(config.data.tokenizer);
   adopt_vocabulary(config, *opened.tokenizer);
-  opened.train = data::open_corpus(config.data.train, *opened.tokenizer, corpus);
+  const auto open = [&](std::string_view key, const std::vector<std::string>& files) {
+    try {
+      return data::open_corpus(files, *opened.tokenizer, corpus);
+    } catch (const UserError& error) {
+      throw user_error("{}: {}", key, error.what());
+    }
+  };
+  opened.train = open("data.train", config.data.train);
   if (!config.data.valid.empty()) {
-    opened.valid = data::open_corpus(config.data.valid, *opened.tokenizer, corpus);
+    opened.valid = open("data.valid", config.data.valid);
   }
   return opened;
 }
@@ -168,7 +178,7 @@ at::Tensor Trainer::finite_pending() const {
   if (bad.any().item<bool>()) {
     const auto row = bad.any(1).nonzero()[0][0].item<std::int64_t>();
     const std::int64_t first = state_.step - static_cast<std::int64_t>(pending_.size()) + 1 + row;
-    const bool is_loss = bad[row][0].item<bool>();
+    const auto is_loss = bad[row][0].item<bool>();
     const bool is_nan = std::isnan(values[row][is_loss ? 0 : 1].item<float>());
     throw run_error("training diverged at step {}: the {} is {}; {}", first,
                     is_loss ? "loss" : "gradient norm", is_nan ? "not a number" : "infinite",

@@ -70,6 +70,17 @@ TEST(BadInput, Flags) {
       {"no model to count", {"info", "--flops"}, 2, "--preset"},
       {"negative length", {"bench", "mixer", "--lengths", "-4"}, 2, "--lengths"},
       {"order 1", {"bench", "mixer", "--order", "1"}, 2, "--order"},
+      {"no channels", {"bench", "mixer", "--channels", "0"}, 2, "--channels"},
+      {"integers", {"bench", "mixer", "--dtype", "int8"}, 2, "--dtype"},
+      {"no number of tokens",
+       {"info", "--preset", "gpt-125m", "--flops", "--tokens", "nan"},
+       2,
+       "--tokens: expected a positive number, got nan"},
+      {"negative tokens",
+       {"info", "--preset", "gpt-125m", "--flops", "--tokens", "-1"},
+       2,
+       "--tokens: expected a positive number, got -1"},
+      {"folder to count", {"info", "--checkpoint", "."}, 2, "config.json"},
   };
   for (const Case& bad : cases) {
     check(bad, "nowhere");
@@ -112,7 +123,17 @@ TEST(BadInput, Train) {
       {"no text", set("data.train=[]"), 2, "data.train"},
       {"missing text", set("data.train=" + none), 2, none},
       {"folder as text", set("data.train=" + folder.path().string()), 2, folder.path().string()},
-      {"glob without match", set("data.train=" + (folder / "*.nope").string()), 2, "*.nope"},
+      {"glob without match", set("data.train=" + (folder / "*.nope").string()), 2,
+       "data.train: no file matches"},
+      {"missing text to score", set("data.valid=" + none), 2, "data.valid: cannot open"},
+      {"numbers for names", set("data.train=[1]"), 2, "data.train[0]: expected a string"},
+      {"learning rate", set("optimizer.lr=nan"), 2, "optimizer.lr"},
+      {"negative rate", set("optimizer.lr=-1"), 2, "optimizer.lr"},
+      {"one beta", set("optimizer.betas=[0.9]"), 2, "optimizer.betas"},
+      {"dropout", set("model.resid_dropout=2"), 2, "model.resid_dropout"},
+      {"long model", set("model.max_length=1000000000000"), 2, "model.max_length"},
+      {"order", set("model.order=0"), 2, "model.order"},
+      {"not a table", set("train=3"), 2, "train: expected a table"},
       {"empty text", set("data.train=" + empty), 2, "empty"},
       {"short text", set("data.train=" + brief), 2, "33"},
       {"missing tokenizer", set("data.tokenizer=" + none), 2, none},
@@ -138,13 +159,19 @@ TEST(BadInput, TrainIntoAnExistingRun) {
 #ifndef HYENA_HAS_CUDA
 TEST(BadInput, CudaWithoutGpu) {
   const TemporaryFolder folder;
-  const std::string out = (folder / "run").string();
-  check({"train",
-         {"train", "--config", small_run().path("run.toml"), "--out", out, "--device", "cuda"},
-         2,
-         "--device cuda"},
-        out);
-  check({"bench", {"bench", "mixer", "--device", "cuda"}, 2, "--device cuda"}, "nowhere");
+  const std::string out = (folder / "out").string();
+  const std::string ids = (folder / "ids").string();
+  models::write_tensors(ids, {{"ids", at::zeros({1, 4}, at::kLong)}});
+  const std::string run = small_run().run();
+  const std::vector<std::vector<std::string>> commands{
+      {"train", "--config", small_run().path("run.toml"), "--out", out},
+      {"eval", "--checkpoint", run, "--text", small_run().text()},
+      {"generate", "--checkpoint", run, "--prompt", "a"},
+      {"logits", "--checkpoint", run, "--ids", ids, "--out", out},
+      {"bench", "mixer"}};
+  for (const auto& command : commands) {
+    check({command.front(), joined(command, {"--device", "cuda"}), 2, "--device cuda"}, out);
+  }
 }
 #endif
 
@@ -205,6 +232,13 @@ TEST(BadInput, TextsToScore) {
       {"empty", eval({"--text", (folder / "empty.txt").string()}), 2, "empty.txt"},
       {"one byte", eval({"--text", (folder / "one.txt").string()}), 2, "two"},
       {"cut token file", eval({"--tokens", cut}), 2, "cut.tokens"},
+      {"text as token file", eval({"--tokens", small_run().text()}), 2, "not a token file"},
+      {"text and tokens", eval({"--text", small_run().text(), "--tokens", cut}), 2, "either"},
+      {"folder as tokenizer",
+       eval({"--text", small_run().text(), "--tokenizer", folder.path().string()}), 2,
+       "vocab.json does not exist"},
+      {"no windows at a time", eval({"--text", small_run().text(), "--batch-size", "0"}), 2,
+       "--batch-size"},
       {"foreign token file", eval({"--tokens", foreign}), 2, "foreign.tokens"},
       {"stride 0", eval({"--text", small_run().text(), "--stride", "0"}), 2, "--stride"},
       {"stride too long", eval({"--text", small_run().text(), "--stride", "33"}), 2, "stride"},
@@ -225,6 +259,13 @@ TEST(BadInput, Prompts) {
       {"file not UTF-8", generate({"--prompt-file", (folder / "bytes.txt").string()}), 2,
        "bytes.txt: expected UTF-8"},
       {"missing file", generate({"--prompt-file", "/nowhere"}), 2, "/nowhere"},
+      {"folder", generate({"--prompt-file", folder.path().string()}), 2, "got a folder"},
+      {"two prompts", generate({"--prompt", "a", "--prompt-file", small_run().text()}), 2,
+       "excludes"},
+      {"huge", generate({"--prompt", "a", "--max-tokens", "99999999999999999999"}), 2,
+       "--max-tokens"},
+      {"top-k", generate({"--prompt", "a", "--top-k", "-1"}), 2, "top_k"},
+      {"no temperature", generate({"--prompt", "a", "--temperature", "nan"}), 2, "temperature"},
       {"too long", generate({"--prompt", std::string(33, 'a')}), 2, "the model's length of 32"},
       {"too many tokens", generate({"--prompt", "abc", "--max-tokens", "30"}), 2,
        "ask for at most 29 tokens"},
@@ -263,19 +304,43 @@ TEST(BadInput, LogitsAndTokens) {
       {"negative id", logits(file("negative", at::full({1, 4}, -1, at::kLong))), 2, "got -1"},
       {"long", logits(file("long", at::zeros({1, 33}, at::kLong))), 2, "l_max = 32"},
       {"no tensor", logits(small_run().checkpoint() + "/model.safetensors"), 2, "'ids'"},
+      {"folder as ids", logits(folder.path().string()), 2, "got a folder"},
+      {"text as ids", logits(small_run().text()), 2, "not a safetensors file"},
       {"no folder", to("/nowhere/out"), 1, "/nowhere"},
-      {"tokenize missing",
-       {"tokenize", "--tokenizer", "byte", "--text", "/nowhere", "--out", out},
-       2,
-       "/nowhere"},
-      {"tokenize unknown",
-       {"tokenize", "--tokenizer", "/nowhere", "--text", "x", "--out", out},
-       2,
-       "/nowhere"},
+      {"onto a folder", to(folder.path().string()), 1, "Is a directory"},
+      {"full disk", logits(good), 1, "cannot write", {.largest_file = 2048}},
   };
   for (const Case& bad : cases) {
     check(bad, out);
   }
+}
+
+TEST(BadInput, Tokenize) {
+  const TemporaryFolder folder;
+  const std::string out = (folder / "out.tokens").string();
+  testing_support::write_text(folder / "empty.txt", "");
+  const auto tokenize = [&](const std::string& tokenizer, const std::string& text,
+                            const std::string& to) {
+    return std::vector<std::string>{"tokenize", "--tokenizer", tokenizer, "--text",
+                                    text,       "--out",       to};
+  };
+  const std::string text = small_run().text();
+  const std::string path = folder.path().string();
+  const std::vector<Case> cases{
+      {"missing", tokenize("byte", "/nowhere", out), 2, "/nowhere"},
+      {"folder", tokenize("byte", path, out), 2, path},
+      {"empty", tokenize("byte", path + "/empty.txt", out), 2, "empty.txt"},
+      {"glob without match", tokenize("byte", path + "/*.nope", out), 2, "*.nope"},
+      {"unknown tokenizer", tokenize("/nowhere", text, out), 2, "/nowhere"},
+      {"folder without tokenizer", tokenize(path, text, out), 2, "vocab.json"},
+      {"other name", tokenize("byte", text, path + "/out.bin"), 2, "ends in .tokens"},
+      {"no folder", tokenize("byte", text, "/nowhere/a.tokens"), 1, "/nowhere"},
+      {"full disk", tokenize("byte", text, out), 1, "cannot write", {.largest_file = 4096}},
+  };
+  for (const Case& bad : cases) {
+    check(bad, out);
+  }
+  EXPECT_EQ(testing_support::listing(folder.path()), "empty.txt") << "half-written";
 }
 
 TEST(BadInput, DiskFullWhileTrainingKeepsTheLastCheckpoint) {
@@ -299,8 +364,13 @@ TEST(BadInput, UnwritableOutput) {
 }
 
 TEST(BadInput, FullStandardOutput) {
-  for (const std::vector<std::string>& arguments :
-       {std::vector<std::string>{"info"}, std::vector<std::string>{"info", "--json"}}) {
+  const std::string run = small_run().run();
+  const std::vector<std::vector<std::string>> commands{
+      {"info"},
+      {"info", "--json"},
+      {"generate", "--checkpoint", run, "--prompt", "the ", "--max-tokens", "4"},
+      {"eval", "--checkpoint", run, "--text", small_run().text()}};
+  for (const auto& arguments : commands) {
     const Outcome outcome = run_program(arguments, {.stdout_path = "/dev/full"});
     EXPECT_EQ(outcome.code, 1) << outcome.err;
     EXPECT_EQ(error_lines(outcome.err).size(), 1U) << outcome.err;

@@ -66,7 +66,7 @@ TEST(Program, EvalScoresEveryTokenOnce) {
   EXPECT_EQ(keys(line), "tokens bytes nll perplexity bits_per_byte accuracy");
   EXPECT_EQ(line.at("bytes"), bytes);
   EXPECT_EQ(line.at("tokens"), bytes - 1);  // the first is context only
-  const double nll = line.at("nll").get<double>();
+  const auto nll = line.at("nll").get<double>();
   EXPECT_DOUBLE_EQ(
       line.at("bits_per_byte").get<double>(),
       nll * static_cast<double>(bytes - 1) / (static_cast<double>(bytes) * std::log(2.0)));
@@ -92,6 +92,20 @@ TEST(Program, TokenFilesScoreLikeTheirTexts) {
     return result({"eval", "--checkpoint", small_run().run(), flag, file, "--json"});
   };
   EXPECT_EQ(eval("--tokens", tokens), eval("--text", small_run().text()));
+  const std::string renamed = (folder / "a").string();
+  std::filesystem::rename(tokens, renamed);
+  EXPECT_EQ(eval("--tokens", renamed), eval("--text", small_run().text()));
+}
+
+TEST(Program, TokenizeTakesGlobs) {
+  const TemporaryFolder folder;
+  testing_support::write_text(folder / "a.txt", "one");
+  testing_support::write_text(folder / "b.txt", "three");
+  const io::Json made =
+      result({"tokenize", "--tokenizer", "byte", "--text", (folder / "*.txt").string(), "--out",
+              (folder / "ab.tokens").string(), "--json"});
+  EXPECT_EQ(made.at("documents"), 2);
+  EXPECT_EQ(made.at("bytes"), 8);
 }
 
 TEST(Program, NgramsStandBesideTheModel) {
