@@ -62,8 +62,10 @@ void add_compute_options(CLI::App& command, ComputeOptions& options) {
 
 void keep_freed_memory() {
 #ifdef __GLIBC__
+  // NOLINTBEGIN(concurrency-mt-unsafe): a command starts with this, before there are threads
   mallopt(M_MMAP_MAX, 0);  // blocks of their own are unmapped when freed
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+  // NOLINTEND(concurrency-mt-unsafe)
 #endif
 }
 

@@ -107,7 +107,8 @@ at::Tensor empty_output(const at::Tensor& like_BCL, std::int64_t channels) {
 }
 
 bool supports(const at::Tensor& x) {
-  static const char* const path = std::getenv("HYENA_CPU_PATH");  // NOLINT(concurrency-mt-unsafe)
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): once, and nobody here calls setenv
+  static const char* const path = std::getenv("HYENA_CPU_PATH");
   if (path != nullptr && std::string_view(path) == "generic") {
     return false;
   }

@@ -17,7 +17,7 @@ namespace hyena::testing_support {
 /// A folder named by the environment or found beside the checkout.
 inline std::optional<std::filesystem::path> shared_folder(const char* variable,
                                                           const char* fallback) {
-  const char* named = std::getenv(variable);
+  const char* named = std::getenv(variable);  // NOLINT(concurrency-mt-unsafe): no setenv here
   const std::filesystem::path folder = named != nullptr ? named : fallback;
   return std::filesystem::exists(folder) ? std::optional(folder) : std::nullopt;
 }

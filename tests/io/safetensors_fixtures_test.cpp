@@ -15,7 +15,7 @@ namespace hyena::io {
 namespace {
 
 std::optional<std::filesystem::path> fixtures_folder() {
-  const char* named = std::getenv("HYENA_FIXTURES");
+  const char* named = std::getenv("HYENA_FIXTURES");  // NOLINT(concurrency-mt-unsafe): no setenv
   const std::filesystem::path folder = named != nullptr ? named : "../shared/fixtures";
   return std::filesystem::exists(folder / "index.json") ? std::optional(folder) : std::nullopt;
 }

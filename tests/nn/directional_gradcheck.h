@@ -40,12 +40,12 @@ inline void expect_gradients(const std::function<at::Tensor()>& forward,
     at::Tensor direction = at::randn_like(leaves[i]);
     direction /= direction.norm();
     leaves[i].add_(direction, kStep);
-    const double above = value().item<double>();
+    const auto above = value().item<double>();
     leaves[i].sub_(direction, 2 * kStep);
-    const double below = value().item<double>();
+    const auto below = value().item<double>();
     leaves[i].add_(direction, kStep);
     const double numeric = (above - below) / (2 * kStep);
-    const double analytic = (gradients[i] * direction).sum().item<double>();
+    const auto analytic = (gradients[i] * direction).sum().item<double>();
     EXPECT_NEAR(analytic, numeric, 1e-6 * (std::abs(numeric) + std::abs(f.item<double>())))
         << tensors[i].first;
   }

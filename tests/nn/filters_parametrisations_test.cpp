@@ -54,7 +54,7 @@ void expect_definition(LongFilter& filter, std::int64_t length, const Definition
   const at::Tensor h = filter.filters(length);
   ASSERT_EQ(h.size(0), kM);
   ASSERT_EQ(h.size(1), kD);
-  const double scale = h.abs().max().item<double>();
+  const auto scale = h.abs().max().item<double>();
   ASSERT_GT(scale, 0.0);
   for (std::int64_t o = 0; o < kM; ++o) {
     for (std::int64_t d = 0; d < kD; ++d) {
@@ -186,7 +186,7 @@ TEST(Parametrisations, TransferFunction) {
   filter.to(at::kDouble);
   const Values b(filter, "b");
   const Values a(filter, "a");
-  constexpr std::int64_t n = 2 * kLmax;
+  const std::int64_t n = 2 * kLmax;
   expect_definition(filter, 8, [&](auto o, auto d, auto s) {
     Complex sum;
     for (std::int64_t j = 0; j < n; ++j) {

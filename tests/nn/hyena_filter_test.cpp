@@ -29,7 +29,8 @@ TEST(HyenaFilter, PositionalFeaturesAgreeWithTheOracle) {
         expected.insert(expected.end(), row.begin(), row.end());
       }
       // f, w and their product round once each, and 2 pi n before the division.
-      const double angle = 2.0 * 3.15 * static_cast<double>((E - 1) / 2);
+      const std::int64_t bands = (E - 1) / 2;
+      const double angle = 2.0 * 3.15 * static_cast<double>(bands);
       const std::vector<double> bound(expected.size(), 0x1p-24 * (4.0 * angle + 2.0));
       EXPECT_TRUE(within_bound(expected, values(z), bound)) << "l_max " << l_max << " E " << E;
     }

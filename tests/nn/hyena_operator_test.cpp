@@ -157,7 +157,7 @@ TEST(HyenaOperator, NoOptionLooksIntoTheFuture) {
     const at::Tensor u = normal({1, 32, 4}, 9).requires_grad_(true);
     for (const std::int64_t t : {0, 7, 8, 20, 31}) {
       const at::Tensor g = torch::autograd::grad({op(u).select(1, t).sum()}, {u})[0];
-      const double past = g.narrow(1, 0, t + 1).abs().max().item<double>();
+      const auto past = g.narrow(1, 0, t + 1).abs().max().item<double>();
       if (t < 31) {
         EXPECT_LT(g.narrow(1, t + 1, 31 - t).abs().max().item<double>(), 1e-14 * past) << t;
       }

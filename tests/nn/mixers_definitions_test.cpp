@@ -113,7 +113,7 @@ TEST_F(Mixers, RunningMeanNeverSeesTheFuture) {
 }
 
 TEST_F(Mixers, H3IsItsDefinition) {
-  constexpr std::int64_t L = 9;
+  const std::int64_t L = 9;
   for (const std::int64_t head_dim : {1, 2}) {
     auto h3 = in_float64(H3(H3Options{.d_model = kD, .d_state = 4, .head_dim = head_dim}));
     const at::Tensor u = at::randn({2, L, kD}, at::kDouble);
@@ -148,7 +148,7 @@ TEST_F(Mixers, H3IsItsDefinition) {
 }
 
 TEST_F(Mixers, H3IsHyenaOfOrderTwo) {
-  constexpr std::int64_t L = 33;
+  const std::int64_t L = 33;
   auto h3 = in_float64(H3(H3Options{.d_model = kD, .d_state = 8}));
   auto shift = in_float64(ShiftSsm(1, kD, 8));
   auto diagonal = in_float64(DiagonalSsm(1, kD, 8));
@@ -173,7 +173,7 @@ TEST_F(Mixers, H3IsHyenaOfOrderTwo) {
 }
 
 TEST_F(Mixers, GssCoreIsHyenaOfOrderOne) {
-  constexpr std::int64_t L = 21;
+  const std::int64_t L = 21;
   auto gss =
       in_float64(Gss(GssOptions{.d_model = kD, .d_state = 5, .expansion = 1, .activation = "id"}));
   parameter(*gss, "state_proj.weight").copy_(at::eye(kD));
@@ -189,7 +189,7 @@ TEST_F(Mixers, GssCoreIsHyenaOfOrderOne) {
 }
 
 TEST_F(Mixers, GssIsItsDefinition) {
-  constexpr std::int64_t L = 12;
+  const std::int64_t L = 12;
   auto gss = in_float64(Gss(GssOptions{.d_model = kD, .d_state = 6}));
   const at::Tensor re = -at::exp(parameter(*gss, "Lambda_real"));
   const at::Tensor im = at::exp(parameter(*gss, "Lambda_imag"));
@@ -243,7 +243,7 @@ TEST_F(Mixers, AftIsItsDefinition) {
 }
 
 TEST_F(Mixers, RwkvIsItsDefinition) {
-  constexpr std::int64_t L = 14;
+  const std::int64_t L = 14;
   auto rwkv = in_float64(Rwkv(RwkvOptions{.d_model = kD, .layer = 1, .n_layer = 2}));
   for (const char* name : {"key.weight", "receptance.weight", "out_proj.weight"}) {
     parameter(*rwkv, name).normal_();  // zero at first

@@ -77,8 +77,8 @@ std::map<std::string, std::int64_t> page_faults() {
 /// the first to touch a page of a fresh tensor faults; each channel has pages of its own, and the
 /// whole is more than malloc() would take from what it kept.
 std::int64_t threads_at_work(int threads) {
-  constexpr std::int64_t D = 192;  // as many vectors for each of 2, 3 and 4 threads
-  constexpr std::int64_t L = 1 << 16;
+  const std::int64_t D = 192;  // as many vectors for each of 2, 3 and 4 threads
+  const std::int64_t L = 1 << 16;
   const at::Tensor p_BCL = at::ones({1, 3 * D, L});
   const at::Tensor weight_CT = at::ones({3 * D, 3});
   const at::Tensor h_MDK = at::ones({1, D, 64});

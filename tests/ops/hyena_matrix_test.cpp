@@ -63,7 +63,7 @@ TEST(HyenaMatrix, ColumnsAreResponsesToImpulses) {
         channel.rounding = oracle::Rounding::kDirect;
         std::vector<oracle::BoundedRow> chunks;
         for (std::int64_t i = 0; i <= c.order; ++i) {
-          chunks.push_back(oracle::exact(rows[b * c.C() + i * c.D + d]));
+          chunks.push_back(oracle::exact(rows[b * c.channels() + i * c.D + d]));
         }
         for (std::int64_t s = 0; s < c.L; ++s) {
           std::vector<double> impulse(static_cast<std::size_t>(c.L));

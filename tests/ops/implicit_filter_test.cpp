@@ -1,5 +1,6 @@
 #include "hyena/ops/implicit_filter.h"
 
+#include <array>
 #include <functional>
 #include <vector>
 
@@ -155,8 +156,8 @@ std::vector<Case> cases() {
     for (const bool normalized : {false, true}) {
       for (const ChannelLayout layout : {ChannelLayout::kSafari, ChannelLayout::kStandalone}) {
         for (const std::int64_t M : {1, 2, 3}) {
-          const std::int64_t lengths[] = {1, 2, 7, 17, 33};
-          all.push_back({.K = lengths[turn % 5],
+          constexpr std::array<std::int64_t, 5> kLengths{1, 2, 7, 17, 33};
+          all.push_back({.K = kLengths.at(static_cast<std::size_t>(turn % 5)),
                          .E = 3 + 2 * (turn % 3),
                          .W = 3 + turn % 4,
                          .layers = 2 + turn % 3,

@@ -269,7 +269,7 @@ TEST(LongConv, BackwardIsTheAdjointAtLength65536) {
   in.h_DK.requires_grad_(true);
   const at::Tensor y = long_conv(in.u_BDL, in.h_DK);
   const auto g = torch::autograd::grad({y}, {in.u_BDL, in.h_DK}, {in.dy_BDL});
-  const double expected = (in.dy_BDL * y).sum().item<double>();
+  const auto expected = (in.dy_BDL * y).sum().item<double>();
   // Cauchy-Schwarz over the norm-wise bound: 2 * 2^-53 * log2(2L) * sqrt(L) ||h|| ||u|| ||dy||.
   const double bound = 2.0 * 0x1p-53 * 17.0 * 256.0 *
                        (in.h_DK.norm() * in.u_BDL.norm() * in.dy_BDL.norm()).item<double>();

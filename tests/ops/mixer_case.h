@@ -28,8 +28,8 @@ struct MixerCase {
   at::ScalarType type = at::kFloat;
 
   [[nodiscard]] bool safari() const { return mode == ops::MixerMode::kSafari; }
-  [[nodiscard]] std::int64_t M() const { return safari() ? order - 1 : order; }
-  [[nodiscard]] std::int64_t C() const { return (order + 1) * D; }
+  [[nodiscard]] std::int64_t filters() const { return safari() ? order - 1 : order; }
+  [[nodiscard]] std::int64_t channels() const { return (order + 1) * D; }
   [[nodiscard]] std::string text() const {
     return fmt::format("{} order {} B {} D {} L {} K {} T {} bias {} skip {} {}",
                        ops::to_string(mode), order, B, D, L, K, T, has_bias, has_skip,
@@ -60,13 +60,13 @@ inline MixerInputs mixer_inputs(const MixerCase& c, std::uint64_t seed) {
   const bool half = c.type == at::kBFloat16 || c.type == at::kHalf;
   const at::ScalarType parameter = half ? at::kFloat : c.type;
   const double scale = 1.5 / static_cast<double>(std::max<std::int64_t>(c.K, 1));
-  return {.p_BCL = normal({c.B, c.C(), c.L}, seed, c.type),
-          .short_weight_CT = normal({c.C(), c.T}, seed + 1, parameter),
+  return {.p_BCL = normal({c.B, c.channels(), c.L}, seed, c.type),
+          .short_weight_CT = normal({c.channels(), c.T}, seed + 1, parameter),
           .short_bias_C =
-              c.has_bias ? std::optional(normal({c.C()}, seed + 2, parameter)) : std::nullopt,
-          .h_MDK = (normal({c.M(), c.D, c.K}, seed + 3) * scale).to(parameter),
+              c.has_bias ? std::optional(normal({c.channels()}, seed + 2, parameter)) : std::nullopt,
+          .h_MDK = (normal({c.filters(), c.D, c.K}, seed + 3) * scale).to(parameter),
           .skip_MD =
-              c.has_skip ? std::optional(normal({c.M(), c.D}, seed + 4, parameter)) : std::nullopt,
+              c.has_skip ? std::optional(normal({c.filters(), c.D}, seed + 4, parameter)) : std::nullopt,
           .dy_BDL = normal({c.B, c.D, c.L}, seed + 5, c.type)};
 }
 
@@ -93,11 +93,11 @@ inline oracle::MixerChannel mixer_channel(const MixerCase& c, const MixerInputs&
   oracle::MixerChannel channel;
   channel.safari = c.safari();
   for (std::int64_t i = 0; i <= c.order; ++i) {
-    channel.p.push_back(p[b * c.C() + i * c.D + d]);
+    channel.p.push_back(p[b * c.channels() + i * c.D + d]);
     channel.taps.push_back(taps[i * c.D + d]);
     channel.bias.push_back(in.short_bias_C ? (*in.short_bias_C)[i * c.D + d].item<double>() : 0.0);
   }
-  for (std::int64_t o = 0; o < c.M(); ++o) {
+  for (std::int64_t o = 0; o < c.filters(); ++o) {
     channel.h.push_back(h[o * c.D + d]);
     channel.skip.push_back(in.skip_MD ? (*in.skip_MD)[o][d].item<double>() : 0.0);
   }
@@ -122,10 +122,10 @@ inline MixerExpectation mixer_expectation(const MixerCase& c, const MixerInputs&
     std::copy(part.begin(), part.end(),
               all.begin() + static_cast<std::ptrdiff_t>(size(row) * part.size()));
   };
-  std::vector<oracle::Sum> dweight(size(c.C() * c.T));
-  std::vector<oracle::Sum> dbias(size(c.C()));
-  std::vector<oracle::Sum> dh(size(c.M() * c.D * c.K));
-  std::vector<oracle::Sum> dskip(size(c.M() * c.D));
+  std::vector<oracle::Sum> dweight(size(c.channels() * c.T));
+  std::vector<oracle::Sum> dbias(size(c.channels()));
+  std::vector<oracle::Sum> dh(size(c.filters() * c.D * c.K));
+  std::vector<oracle::Sum> dskip(size(c.filters() * c.D));
   const auto accumulate = [&](std::vector<oracle::Sum>& all, std::int64_t row,
                               const oracle::BoundedRow& part) {
     for (std::size_t i = 0; i < part.size(); ++i) {
@@ -133,7 +133,7 @@ inline MixerExpectation mixer_expectation(const MixerCase& c, const MixerInputs&
     }
   };
   MixerExpectation e{.y = oracle::BoundedRow(size(c.B * c.D * c.L)),
-                     .dp = oracle::BoundedRow(size(c.B * c.C() * c.L)),
+                     .dp = oracle::BoundedRow(size(c.B * c.channels() * c.L)),
                      .dshort_weight = {},
                      .dshort_bias = {},
                      .dh = {},
@@ -145,11 +145,11 @@ inline MixerExpectation mixer_expectation(const MixerCase& c, const MixerInputs&
       put(e.y, b * c.D + d, oracle::mixer(channel, arithmetic));
       const auto g = oracle::mixer_backward(channel, dy[b * c.D + d], arithmetic);
       for (std::int64_t i = 0; i <= c.order; ++i) {
-        put(e.dp, b * c.C() + i * c.D + d, g.p[size(i)]);
+        put(e.dp, b * c.channels() + i * c.D + d, g.p[size(i)]);
         accumulate(dweight, i * c.D + d, g.taps[size(i)]);
         accumulate(dbias, i * c.D + d, {g.bias[size(i)]});
       }
-      for (std::int64_t o = 0; o < c.M(); ++o) {
+      for (std::int64_t o = 0; o < c.filters(); ++o) {
         accumulate(dh, o * c.D + d, g.h[size(o)]);
         accumulate(dskip, o * c.D + d, {g.skip[size(o)]});
       }

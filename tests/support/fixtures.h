@@ -23,7 +23,7 @@ namespace hyena::testing_support {
 /// nullopt where nobody named a folder and there is none beside the checkout. A named folder
 /// without an index is an error of whoever named it.
 inline std::optional<std::filesystem::path> fixtures_folder() {
-  const char* named = std::getenv("HYENA_FIXTURES");
+  const char* named = std::getenv("HYENA_FIXTURES");  // NOLINT(concurrency-mt-unsafe): no setenv
   const std::filesystem::path folder = named != nullptr ? named : "../shared/fixtures";
   if (named == nullptr && !std::filesystem::exists(folder)) {
     return std::nullopt;

@@ -34,6 +34,7 @@ struct NamedInput {
 inline testing::AssertionResult gradcheck(const Function& f, const std::vector<NamedInput>& inputs,
                                           double depth = 256.0) {
   std::vector<at::Tensor> leaves;
+  leaves.reserve(inputs.size());
   for (const NamedInput& input : inputs) {
     leaves.push_back(input.tensor.detach().clone().requires_grad_(true));
   }
@@ -43,11 +44,12 @@ inline testing::AssertionResult gradcheck(const Function& f, const std::vector<N
                                                /*allow_unused=*/true);
   const torch::NoGradGuard no_grad;
   std::vector<at::Tensor> point;
+  point.reserve(leaves.size());
   for (const at::Tensor& leaf : leaves) {
     point.push_back(leaf.detach().clone());
   }
   const auto loss = [&] { return (f(point) * w).sum().item<double>(); };
-  const double terms = (y * w).abs().sum().item<double>();
+  const auto terms = (y * w).abs().sum().item<double>();
   constexpr double kStep = 1e-4;
   for (std::size_t i = 0; i < point.size(); ++i) {
     if (!gradients[i].defined()) {
@@ -58,7 +60,7 @@ inline testing::AssertionResult gradcheck(const Function& f, const std::vector<N
     }
     std::vector<double> expected;
     std::vector<double> bound;
-    double* x = point[i].mutable_data_ptr<double>();
+    auto* x = point[i].mutable_data_ptr<double>();
     double largest = 0.0;
     double loosest = 0.0;
     for (std::int64_t n = 0; n < point[i].numel(); ++n) {

@@ -25,7 +25,7 @@ inline at::Tensor normal(at::IntArrayRef sizes, std::uint64_t seed,
 /// Row-major values; exact for every floating dtype.
 inline std::vector<double> values(const at::Tensor& x) {
   const at::Tensor flat = x.detach().to(at::kCPU, at::kDouble).contiguous();
-  const double* data = flat.const_data_ptr<double>();
+  const auto* data = flat.const_data_ptr<double>();
   return {data, data + flat.numel()};
 }
 
@@ -83,8 +83,8 @@ inline testing::AssertionResult within_running_error(const oracle::BoundedRow& e
 /// max |a - b| / max |b|: the distance of two evaluations of one tensor.
 inline double relative_error(const at::Tensor& a, const at::Tensor& b) {
   const at::Tensor wide = b.detach().to(at::kDouble);
-  const double scale = wide.abs().max().item<double>();
-  const double distance = (a.detach().to(at::kDouble) - wide).abs().max().item<double>();
+  const auto scale = wide.abs().max().item<double>();
+  const auto distance = (a.detach().to(at::kDouble) - wide).abs().max().item<double>();
   return scale > 0.0 ? distance / scale : distance;
 }
 
