@@ -62,11 +62,11 @@ inline MixerInputs mixer_inputs(const MixerCase& c, std::uint64_t seed) {
   const double scale = 1.5 / static_cast<double>(std::max<std::int64_t>(c.K, 1));
   return {.p_BCL = normal({c.B, c.channels(), c.L}, seed, c.type),
           .short_weight_CT = normal({c.channels(), c.T}, seed + 1, parameter),
-          .short_bias_C =
-              c.has_bias ? std::optional(normal({c.channels()}, seed + 2, parameter)) : std::nullopt,
+          .short_bias_C = c.has_bias ? std::optional(normal({c.channels()}, seed + 2, parameter))
+                                     : std::nullopt,
           .h_MDK = (normal({c.filters(), c.D, c.K}, seed + 3) * scale).to(parameter),
-          .skip_MD =
-              c.has_skip ? std::optional(normal({c.filters(), c.D}, seed + 4, parameter)) : std::nullopt,
+          .skip_MD = c.has_skip ? std::optional(normal({c.filters(), c.D}, seed + 4, parameter))
+                                : std::nullopt,
           .dy_BDL = normal({c.B, c.D, c.L}, seed + 5, c.type)};
 }
 
