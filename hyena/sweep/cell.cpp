@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
+#include <utility>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -16,6 +17,9 @@
 #include "hyena/io/atomic_file.h"
 #include "hyena/models/checkpoint.h"
 #include "hyena/models/counting.h"
+#include "hyena/sweep/parameter_groups.h"
+#include "hyena/sweep/score.h"
+#include "hyena/sweep/step_graph.h"
 #include "hyena/sweep/task_data.h"
 #include "hyena/train/adamw.h"
 #include "hyena/train/autocast.h"
@@ -53,66 +57,31 @@ class CellLock {
   bool is_held_ = false;
 };
 
-/// SSM tensors train at min(1e-3, lr) without decay (PAPER section 5), and so do the sine layers of
-/// CKConv, which are a filter MLP.
-std::vector<train::ParameterGroup> groups_of(const torch::nn::Module& model,
-                                             const train::OptimizerOptions& options) {
-  std::vector<train::ParameterGroup> groups = train::parameter_groups(model, options);
-  train::ParameterGroup ssm{.name = "ssm",
-                            .lr = std::min(1e-3, options.lr),
-                            .weight_decay = 0.0,
-                            .names = {},
-                            .tensors = {}};
-  const auto is_ssm = [](const std::string& name) {
-    for (const char* part : {".inv_A_real", ".A_imag", ".log_dt", "kernel.B", ".Lambda_real",
-                             ".Lambda_imag", ".filter_fn.layers."}) {
-      if (name.find(part) != std::string::npos) {
-        return true;
-      }
-    }
-    return false;
-  };
-  for (train::ParameterGroup& group : groups) {
-    train::ParameterGroup rest = group;
-    rest.names.clear();
-    rest.tensors.clear();
-    for (std::size_t i = 0; i < group.names.size(); ++i) {
-      train::ParameterGroup& target = is_ssm(group.names[i]) ? ssm : rest;
-      target.names.push_back(group.names[i]);
-      target.tensors.push_back(group.tensors[i]);
-    }
-    group = std::move(rest);
-  }
-  groups.push_back(std::move(ssm));
-  std::erase_if(groups, [](const train::ParameterGroup& group) { return group.tensors.empty(); });
-  return groups;
-}
-
-/// Sums over a set of rows.
-struct Score {
-  double loss = 0.0;      ///< mean over trained targets
-  double accuracy = 0.0;  ///< of scored targets
-  double row_accuracy = 0.0;
-  at::Tensor right_T;  ///< per target position from first_trained on: fraction right
-};
-
 class Training {
  public:
-  Training(const Cell& cell, const fs::path& folder, at::Device device)
-      : cell_(cell), folder_(folder), device_(device), data_(cell.task, device) {
+  Training(const Cell& cell, fs::path folder, at::Device device)
+      : graph_(device, cell.train.cuda_graph),
+        cell_(cell),
+        folder_(std::move(folder)),
+        device_(device),
+        data_(cell.task, device) {
     torch::manual_seed(static_cast<std::uint64_t>(cell.task.synthetic.seed));
     model_ = models::LanguageModel(cell.model);
     model_->to(device);
     embedding_VD_ = model_->named_parameters()["backbone.embeddings.word_embeddings.weight"];
-    optimizer_ = std::make_unique<train::AdamW>(
-        groups_of(*model_, cell.optimizer), train::AdamWOptions{.beta1 = cell.optimizer.betas.at(0),
-                                                                .beta2 = cell.optimizer.betas.at(1),
-                                                                .eps = cell.optimizer.eps});
+    optimizer_ =
+        std::make_unique<train::AdamW>(parameter_groups_of(*model_, cell.optimizer),
+                                       train::AdamWOptions{.beta1 = cell.optimizer.betas.at(0),
+                                                           .beta2 = cell.optimizer.betas.at(1),
+                                                           .eps = cell.optimizer.eps});
     const std::int64_t steps = cell.steps();
     schedule_ = {.kind = cell.train.schedule,
                  .warmup_steps = static_cast<std::int64_t>(
                      std::llround(cell.train.warmup * static_cast<double>(steps))),
                  .decay_steps = steps};
+    rows_BT_ = at::empty({cell.train.batch_size, cell.input_length() + 1},
+                         at::TensorOptions(at::kLong).device(device));
+    loss_sum_ = at::zeros({}, at::TensorOptions(at::kDouble).device(device));
     if (fs::exists(folder_ / "state")) {
       load();
     }
@@ -183,12 +152,12 @@ class Training {
     if (is_diverged_) {
       return result;
     }
-    const Score score = this->score(data_.test());
+    const Score score = score_of(model_, data_, data_.test(), cell_.train);
     result["test_accuracy"] = score.accuracy;
     result["test_row_accuracy"] = score.row_accuracy;
     result["test_loss"] = score.loss;
     result["test_examples"] = data_.test().size(0);
-    add_positions(result, score.right_T);
+    add_positions(result, score, data_);
     return result;
   }
 
@@ -198,27 +167,28 @@ class Training {
            static_cast<double>(cell_.task.synthetic.examples);
   }
 
-  std::int64_t micro_batch() const {
-    return cell_.train.micro_batch_size > 0 ? cell_.train.micro_batch_size : cell_.train.batch_size;
-  }
-
   void step() {
-    const std::int64_t micro = micro_batch();
-    const std::int64_t rounds = cell_.train.batch_size / micro;
-    const at::Tensor rows_BT =
-        data_.train_rows(step_ * cell_.train.batch_size, cell_.train.batch_size);
-    at::Tensor loss = at::zeros({}, at::TensorOptions(at::kFloat).device(device_));
-    for (std::int64_t round = 0; round < rounds; ++round) {
-      const at::Tensor share =
-          loss_of(rows_BT.narrow(0, round * micro, micro)) / static_cast<double>(rounds);
-      share.backward();
-      loss += share.detach();
-    }
+    const std::int64_t batch = cell_.train.batch_size;
+    rows_BT_.copy_(data_.train_rows(step_ * batch, batch));
+    graph_.run([this] { add_gradients(); });
     (void)train::clip_gradients(optimizer_->gradients(), cell_.train.clip_norm);
     optimizer_->step([&](double base) { return train::learning_rate(schedule_, step_, base); });
-    optimizer_->zero_grad();
-    losses_.push_back(loss);
+    if (!graph_.is_recorded()) {
+      optimizer_->zero_grad();
+    }
+    ++steps_in_sum_;
     ++step_;
+  }
+
+  void add_gradients() {
+    const std::int64_t rounds = cell_.train.batch_size / cell_.train.micro_batch();
+    for (std::int64_t round = 0; round < rounds; ++round) {
+      const at::Tensor share = loss_of(rows_BT_.narrow(0, round * cell_.train.micro_batch(),
+                                                       cell_.train.micro_batch())) /
+                               static_cast<double>(rounds);
+      share.backward();
+      loss_sum_ += share.detach();
+    }
   }
 
   at::Tensor loss_of(const at::Tensor& rows_BT) {
@@ -231,46 +201,11 @@ class Training {
                                        rows_BT.narrow(1, first + 1, L - first).flatten());
   }
 
-  Score score(const at::Tensor& set_NT) {
-    const torch::NoGradGuard no_grad;
-    const std::int64_t N = set_NT.size(0);
-    const std::int64_t L = set_NT.size(1) - 1;
-    const std::int64_t first = data_.first_trained();
-    const std::int64_t scored = data_.first_scored() - first;
-    const auto sums = at::TensorOptions(at::kDouble).device(device_);
-    at::Tensor right_T = at::zeros({L - first}, sums);
-    at::Tensor loss = at::zeros({}, sums);
-    at::Tensor whole_rows = at::zeros({}, sums);
-    model_->eval();
-    for (std::int64_t i = 0; i < N; i += micro_batch()) {
-      const at::Tensor rows_BT = set_NT.narrow(0, i, std::min(micro_batch(), N - i)).to(at::kLong);
-      const at::Tensor targets = rows_BT.narrow(1, first + 1, L - first);
-      at::Tensor logits;
-      {
-        const train::Autocast autocast(cell_.train.precision, device_);
-        logits =
-            model_->logits(model_->hidden(rows_BT.narrow(1, 0, L)).narrow(1, first, L - first));
-      }
-      logits = logits.to(at::kFloat);
-      const at::Tensor right = logits.argmax(-1) == targets;
-      right_T += right.sum(0);
-      whole_rows += right.narrow(1, scored, L - first - scored).all(1).sum();
-      loss +=
-          at::cross_entropy_loss(logits.flatten(0, 1), targets.flatten(), {}, at::Reduction::Sum);
-    }
-    model_->train();
-    const auto rows = static_cast<double>(N);
-    right_T = (right_T / rows).cpu();
-    return {.loss = loss.item<double>() / (rows * static_cast<double>(L - first)),
-            .accuracy = right_T.narrow(0, scored, L - first - scored).mean().item<double>(),
-            .row_accuracy = whole_rows.item<double>() / rows,
-            .right_T = right_T};
-  }
-
   void evaluate() {
-    const Score valid = score(data_.valid());
-    const auto train_loss = at::stack(losses_).mean().item<double>();
-    losses_.clear();
+    const Score valid = score_of(model_, data_, data_.valid(), cell_.train);
+    const double train_loss = loss_sum_.item<double>() / static_cast<double>(steps_in_sum_);
+    loss_sum_.zero_();
+    steps_in_sum_ = 0;
     is_diverged_ = !std::isfinite(train_loss);
     valid_accuracy_ = valid.accuracy;
     times_solved_ = valid.accuracy >= cell_.train.solved ? times_solved_ + 1 : 0;
@@ -285,30 +220,6 @@ class Training {
                        {"valid_accuracy", valid.accuracy},
                        {"lr", train::learning_rate(schedule_, step_ - 1, cell_.optimizer.lr)},
                        {"seconds", step_seconds_}});
-    }
-  }
-
-  void add_positions(io::Json& result, const at::Tensor& right_T) const {
-    const std::int64_t first = data_.first_trained();
-    const std::int64_t count = right_T.size(0);
-    const std::int64_t bins = std::min<std::int64_t>(32, count);
-    io::Json positions = io::Json::array();
-    for (std::int64_t bin = 0; bin < bins; ++bin) {
-      const std::int64_t begin = count * bin / bins;
-      const std::int64_t end = count * (bin + 1) / bins;
-      positions.push_back(
-          {{"begin", first + begin},
-           {"end", first + end},
-           {"accuracy", right_T.narrow(0, begin, end - begin).mean().item<double>()}});
-    }
-    result["position_accuracy"] = positions;
-    const std::int64_t scored = data_.first_scored() - first;
-    if (count - scored <= 64) {
-      io::Json exact = io::Json::array();
-      for (std::int64_t t = scored; t < count; ++t) {
-        exact.push_back(right_T[t].item<double>());
-      }
-      result["scored_accuracy"] = exact;
     }
   }
 
@@ -328,16 +239,13 @@ class Training {
     for (const models::NamedTensor& moment : optimizer_->named_state()) {
       tensors.push_back(moment);
     }
-    if (!losses_.empty()) {
-      tensors.push_back({"pending_losses", at::stack(losses_)});
-    }
+    tensors.push_back({"loss_sum", loss_sum_});
     models::write_tensors(state.path() / "state.safetensors", tensors);
-    const io::Json json{{"identity", identity()},
-                        {"step", step_},
-                        {"seconds", seconds_before_ + seconds_since(start_)},
-                        {"step_seconds", step_seconds_},
-                        {"times_solved", times_solved_},
-                        {"valid_accuracy", valid_accuracy_}};
+    const io::Json json{
+        {"identity", identity()},           {"step", step_},
+        {"steps_in_sum", steps_in_sum_},    {"seconds", seconds_before_ + seconds_since(start_)},
+        {"step_seconds", step_seconds_},    {"times_solved", times_solved_},
+        {"valid_accuracy", valid_accuracy_}};
     io::write_file_atomically(state.path() / "state.json", json.dump(2) + "\n");
     state.commit(io::IfExists::kReplace);
   }
@@ -351,7 +259,9 @@ class Training {
     }
     const io::SafetensorsFile file(folder_ / "state" / "state.safetensors");
     const torch::NoGradGuard no_grad;
-    for (const models::NamedTensor& entry : models::named_state(model_)) {
+    std::vector<models::NamedTensor> tensors = models::named_state(model_);
+    tensors.push_back({"loss_sum", loss_sum_});
+    for (const models::NamedTensor& entry : tensors) {
       const io::TensorView* view = file.find(entry.name);
       if (view == nullptr) {
         throw user_error("{}: tensor '{}' is missing", file.path().string(), entry.name);
@@ -359,10 +269,8 @@ class Training {
       entry.tensor.copy_(models::to_tensor(*view));
     }
     optimizer_->load_state(file);
-    if (const io::TensorView* pending = file.find("pending_losses")) {
-      losses_ = models::to_tensor(*pending).to(device_).unbind(0);
-    }
     step_ = json.at("step").get<std::int64_t>();
+    steps_in_sum_ = json.at("steps_in_sum").get<std::int64_t>();
     seconds_before_ = json.at("seconds").get<double>();
     step_seconds_ = json.at("step_seconds").get<double>();
     times_solved_ = json.at("times_solved").get<std::int64_t>();
@@ -371,6 +279,7 @@ class Training {
     torch::manual_seed(static_cast<std::uint64_t>(cell_.task.synthetic.seed + step_));
   }
 
+  StepGraph graph_;  // first, because every tensor below belongs to its stream
   Cell cell_;
   fs::path folder_;
   at::Device device_;
@@ -387,7 +296,9 @@ class Training {
   std::int64_t times_solved_ = 0;  // evaluations in a row
   bool is_diverged_ = false;
   Clock::time_point start_;
-  std::vector<at::Tensor> losses_;  // since the last evaluation, on the device
+  at::Tensor rows_BT_;   // of the step
+  at::Tensor loss_sum_;  // since the last evaluation, on the device
+  std::int64_t steps_in_sum_ = 0;
   std::string text_;
 };
 

@@ -80,6 +80,7 @@ void read_train(io::FieldReader train, TrainOptions& options) {
   train.read("epochs", options.epochs, io::kAtLeastOne);
   train.read("max_tokens", options.max_tokens, io::IntegerRange{.min = 0});
   train.read_choice("precision", options.precision, kPrecisions);
+  train.read("cuda_graph", options.cuda_graph);
   train.read("clip_norm", options.clip_norm, io::NumberRange{.min = 0.0});
   train.read_choice("schedule", options.schedule, train::schedule_kinds());
   train.read("warmup", options.warmup, io::kFraction);

@@ -26,12 +26,17 @@ struct TrainOptions {
   std::int64_t epochs = 200;          ///< of task.examples rows, also where data is fresh
   std::int64_t max_tokens = 0;        ///< budget of a cell; 0: none. The schedule fits into it
   std::string precision = "auto";
+  bool cuda_graph = true;  ///< on a GPU: record a step once, then replay it
   double clip_norm = 1.0;
   std::string schedule = "cosine";
   double warmup = 0.05;         ///< of the steps: the paper's 10 of 200 epochs
   double evaluate_every = 1.0;  ///< epochs between looks at the validation set
   double solved = 1.0;          ///< validation accuracy that, twice in a row, ends a cell
   double checkpoint_minutes = 1.0;
+
+  [[nodiscard]] std::int64_t micro_batch() const {
+    return micro_batch_size > 0 ? micro_batch_size : batch_size;
+  }
 };
 
 /// One experiment.

@@ -13,11 +13,13 @@ namespace {
 constexpr std::int64_t kStreams = 3;
 enum Stream : std::int64_t { kTrain, kValid, kTest };
 constexpr std::int64_t kFreshSeeds = std::int64_t{1} << 42;
+constexpr std::int64_t kBatchesPerCopy = 256;
 
 }  // namespace
 
 TaskData::TaskData(const TaskOptions& options, at::Device device)
     : options_(options), device_(device), shape_(data::synthetic_shape(options.synthetic)) {
+  window_ = at::empty({0}, at::kLong);
   const std::int64_t base = options.synthetic.seed * kStreams;
   if (!options.fresh) {
     train_NT_ = make(options.synthetic.examples, base + kTrain);
@@ -56,11 +58,16 @@ at::Tensor TaskData::train_rows(std::int64_t first, std::int64_t count) {
   if (options_.fresh) {
     return make(count, kFreshSeeds + options_.synthetic.seed * kFreshSeeds + first).to(at::kLong);
   }
-  std::vector<std::int64_t> rows;
-  for (std::int64_t i = 0; i < count; ++i) {
-    rows.push_back(place(first + i));
+  if (first < window_first_ || first + count > window_first_ + window_.numel()) {
+    // Many batches' places at once: a copy from the host waits for the device.
+    std::vector<std::int64_t> rows;
+    for (std::int64_t i = 0; i < count * kBatchesPerCopy; ++i) {
+      rows.push_back(place(first + i));
+    }
+    window_first_ = first;
+    window_ = at::tensor(rows).to(device_);
   }
-  return train_NT_.index_select(0, at::tensor(rows).to(device_)).to(at::kLong);
+  return train_NT_.index_select(0, window_.narrow(0, first - window_first_, count)).to(at::kLong);
 }
 
 }  // namespace hyena::sweep

@@ -36,6 +36,8 @@ class TaskData {
   at::Tensor train_NT_, valid_NT_, test_NT_;
   std::int64_t epoch_ = -1;  // whose order it is
   std::vector<std::int64_t> order_;
+  std::int64_t window_first_ = 0;  // of the samples whose rows window_ holds
+  at::Tensor window_;              // int64, on the device
 };
 
 }  // namespace hyena::sweep

@@ -115,6 +115,25 @@ TEST(Cell, StoppedAnywhereItEndsWithTheSameResult) {
   EXPECT_EQ(lines("whole").size(), 4U) << "one line per epoch";
 }
 
+TEST(Cell, OnAGpuReplayedStepsAreTheCalledOnes) {
+  if (!torch::cuda::is_available()) {
+    GTEST_SKIP() << "no GPU";
+  }
+  Cell cell = small();
+  cell.train.precision = "float32";
+  cell.train.micro_batch_size = 5;
+  cell.train.epochs = 10;
+  const auto trained = [&](bool cuda_graph) {
+    const testing_support::TemporaryFolder folder;
+    cell.train.cuda_graph = cuda_graph;
+    const auto result =
+        run_cell(cell, folder.path(), at::Device(at::kCUDA, 0), undisturbed()).value();
+    EXPECT_EQ(result["steps"], 40);
+    return result["test_loss"].get<double>();
+  };
+  EXPECT_NEAR(trained(true), trained(false), 1e-4);
+}
+
 TEST(Cell, AResultIsNotRunAgain) {
   const testing_support::TemporaryFolder folder;
   const auto first = run_cell(small(), folder.path(), at::kCPU, undisturbed());
