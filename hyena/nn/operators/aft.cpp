@@ -1,6 +1,7 @@
 #include "hyena/nn/operators/aft.h"
 
 #include <limits>
+#include <tuple>
 
 #include <torch/torch.h>
 
@@ -20,20 +21,27 @@ at::Tensor widened(const at::Tensor& x_BLD) {
   return x_BLD.to(type).transpose(1, 2);
 }
 
-/// {log sum, mean} over the last T lags, w_HT[h, lag] added to the logarithms.
-std::pair<at::Tensor, at::Tensor> window_means(const at::Tensor& k_BDL, const at::Tensor& v_BDL,
-                                               const at::Tensor& w_HT) {
-  const FullPrecision no_autocast;
+struct Means {
+  at::Tensor s, m;  // (B, D, L): log of the sum of weights, weighted mean of the values
+};
+
+/// x in blocks of T positions, padded at the end: (B, D, L) to (B, D, n, T).
+at::Tensor blocks_of(const at::Tensor& x_BDL, std::int64_t T, double outside) {
+  const std::int64_t L = x_BDL.size(2);
+  const std::int64_t n = (L + T - 1) / T;
+  return at::constant_pad_nd(x_BDL, {0, n * T - L}, outside).unflatten(2, {n, T});
+}
+
+/// Over the position's own block of T and the one before, where lags below T have a bias
+/// w_HT[h, lag].
+Means near_means(const at::Tensor& k_BDL, const at::Tensor& v_BDL, const at::Tensor& w_HT) {
   const std::int64_t L = k_BDL.size(2);
   const std::int64_t H = w_HT.size(0);
   const std::int64_t T = w_HT.size(1);
-  const std::int64_t blocks = (L + T - 1) / T;
-  // Every block of T outputs sees its own T inputs and those of the block before.
   const auto cut = [&](const at::Tensor& x, double outside) {
-    const at::Tensor own =
-        at::constant_pad_nd(x, {0, blocks * T - L}, outside).unflatten(2, {blocks, T});
+    const at::Tensor own = blocks_of(x, T, outside);
     const at::Tensor before =
-        at::constant_pad_nd(own.narrow(2, 0, blocks - 1), {0, 0, 1, 0}, outside);
+        at::constant_pad_nd(own.narrow(2, 0, own.size(2) - 1), {0, 0, 1, 0}, outside);
     return at::cat({before, own}, -1).unflatten(1, {H, own.size(1) / H});  // (B, H, D/H, n, 2T)
   };
   const at::Tensor k = cut(k_BDL, -kInfinity);
@@ -42,18 +50,35 @@ std::pair<at::Tensor, at::Tensor> window_means(const at::Tensor& k_BDL, const at
 
   const auto index = at::TensorOptions(at::kLong).device(w_HT.device());
   const at::Tensor lag = at::arange(T, index).unsqueeze(1) + T - at::arange(2 * T, index);
-  const at::Tensor inside = at::logical_and(lag >= 0, lag < T);  // (T, 2T)
-  const at::Tensor largest_w = w_HT.detach().max();
-  const at::Tensor bias =
-      at::exp(w_HT - largest_w).index({at::indexing::Slice(), at::clamp(lag, 0, T - 1)});
-  const at::Tensor E = at::where(inside, bias, at::zeros({}, bias.options()));  // (H, T, 2T)
+  const at::Tensor largest_w = at::clamp_min(w_HT.detach().max(), 0.0);
+  const at::Tensor bias_HT1 = at::exp(at::constant_pad_nd(w_HT, {0, 1}, 0.0) - largest_w);
+  const at::Tensor bias =  // (H, T, 2T); lags from T on share the last bias, which is not learned
+      bias_HT1.index_select(1, at::clamp(lag, 0, T).flatten()).unflatten(1, {T, 2 * T});
+  const at::Tensor E = at::where(lag >= 0, bias, at::zeros({}, bias.options()));
   const auto sum = [&](const at::Tensor& x) {
     return at::einsum("hij,bhdnj->bhdni", {E, x}).flatten(3, 4).flatten(1, 2).narrow(2, 0, L);
   };
   const at::Tensor total = sum(p);
   const at::Tensor offset = (largest + largest_w).expand({-1, -1, -1, -1, T});
-  return {at::log(total) + offset.flatten(3, 4).flatten(1, 2).narrow(2, 0, L),
-          sum(p * cut(v_BDL, 0.0)) / total};
+  return {.s = at::log(total) + offset.flatten(3, 4).flatten(1, 2).narrow(2, 0, L),
+          .m = sum(p * cut(v_BDL, 0.0)) / total};
+}
+
+/// Over the blocks before those two, without bias. The mean of the blocks' means, weighed by their
+/// sums, so that the scan is over L/T blocks.
+Means far_means(const at::Tensor& k_BDL, const at::Tensor& v_BDL, std::int64_t T) {
+  const at::Tensor k = blocks_of(k_BDL, T, -kInfinity);
+  const at::Tensor s_BDn = at::logsumexp(k, -1);
+  const at::Tensor m_BDn = (at::softmax(k, -1) * blocks_of(v_BDL, T, 0.0)).sum(-1);
+  const auto [s, m] = running_mean(s_BDn, m_BDn, at::zeros({k.size(1)}, k.options()));
+  const auto spread = [&](const at::Tensor& x, double first) {
+    return delayed(x, 2, first)
+        .unsqueeze(-1)
+        .expand({-1, -1, -1, T})
+        .flatten(2, 3)
+        .narrow(2, 0, k_BDL.size(2));
+  };
+  return {.s = spread(s, -kInfinity), .m = spread(m, 0.0)};
 }
 
 }  // namespace
@@ -77,13 +102,16 @@ at::Tensor AftConvImpl::forward(const at::Tensor& u_BLD) {
   const at::Tensor q = q_proj_(u_BLD);
   const at::Tensor k = widened(k_proj_(u_BLD));
   const at::Tensor v = widened(v_proj_(u_BLD));
-  auto [s, m] = window_means(k, v, w_);
-  const std::int64_t T = options_.window;
-  if (T < u_BLD.size(1)) {
-    const auto [s_all, m_all] = running_mean(k, v, at::zeros({k.size(1)}, k.options()));
-    std::tie(s, m) = merge_means(delayed(s_all, T, -kInfinity), delayed(m_all, T, 0.0), s, m);
+  Means means;
+  {
+    const FullPrecision no_autocast;
+    means = near_means(k, v, w_);
+    if (2 * options_.window < u_BLD.size(1)) {
+      const Means far = far_means(k, v, options_.window);
+      std::tie(means.s, means.m) = merge_means(far.s, far.m, means.s, means.m);
+    }
   }
-  return out_proj_(at::sigmoid(q) * m.transpose(1, 2).to(q.scalar_type()));
+  return out_proj_(at::sigmoid(q) * means.m.transpose(1, 2).to(q.scalar_type()));
 }
 
 AftFullImpl::AftFullImpl(const AftOptions& options) {

@@ -21,9 +21,9 @@ struct AftOptions {
 /// channel, between {q,k,v}_proj and out_proj; w is learned for lags below T and 0 beyond, where
 /// tokens still count with exp(k[s]) (PAPER 7.2).
 ///
-/// Parameter w (H, T), at first 0. Cost O(L (T + log L)) per channel: lags inside the window are
-/// products of (T, 2T) Toeplitz blocks, those beyond a running mean (scan.h) T steps ago. Inside a
-/// block, a key more than 80 below the block's largest counts as 80 below it.
+/// Parameter w (H, T), at first 0. Cost O(L T) per channel: the block of T around a position and
+/// the one before are products with (T, 2T) matrices, older blocks a running mean (scan.h) of their
+/// means. Inside two blocks, a key more than 80 below their largest counts as 80 below it.
 class AftConvImpl : public Mixer {
  public:
   /// @throws UserError for a window below 1 or heads that do not divide d_model.
