@@ -126,6 +126,7 @@ TEST(BatchLoader, EveryEpochVisitsEveryWindowOnceInAnotherOrder) {
     for (int epoch = 0; epoch < 5; ++epoch) {
       EXPECT_EQ(loader.epoch(), epoch);
       std::vector<std::int64_t> order;
+      order.reserve(static_cast<std::size_t>(windows));
       for (std::int64_t i = 0; i < windows; ++i) {
         order.push_back(next_batch(loader, 1, 7).inputs[0][0] / 7);
       }

@@ -9,7 +9,6 @@
 namespace hyena::data {
 namespace {
 
-using testing_support::listing;
 using testing_support::message_of;
 using testing_support::TemporaryFolder;
 using testing_support::write_gpt2_files;
@@ -34,6 +33,7 @@ class CorpusTest : public testing::Test {
   std::shared_ptr<const Corpus> open(const std::vector<std::string>& names,
                                      const Tokenizer& tokenizer = ByteTokenizer()) const {
     std::vector<std::string> patterns;
+    patterns.reserve(names.size());
     for (const std::string& name : names) {
       patterns.push_back((folder_ / name).string());
     }

@@ -195,6 +195,7 @@ TEST(Gpt2Tokenizer, ThreadsShareOne) {
   }
   const std::vector<std::uint32_t> expected = tokenizer.encode(text);
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([&] { EXPECT_EQ(tokenizer.encode(text), expected); });
   }

@@ -68,7 +68,7 @@ TEST(Synthetic, RecallUsesEveryKeyValueAndQueryEqually) {
   for (const auto* counts : {&keys, &values, &queries}) {
     ASSERT_EQ(counts->size(), 4U);
     for (const auto& [token, count] : *counts) {
-      EXPECT_NEAR(count, kRows / 4, 165) << "token " << token;
+      EXPECT_NEAR(count, kRows / 4.0, 165) << "token " << token;
     }
   }
 }
@@ -188,8 +188,7 @@ TEST(Synthetic, LinearFunctions) {
   for (std::int64_t i = 0; i < set.examples; ++i) {
     for (std::int64_t j = 0; j < 3; ++j) {
       const double w = at(i, 1, j) / at(i, 0, j);
-      const double answer =
-          static_cast<double>(set.answers_NV[static_cast<std::size_t>(i * 3 + j)]);
+      const auto answer = static_cast<double>(set.answers_NV[static_cast<std::size_t>(i * 3 + j)]);
       // Three roundings of float32 between the two sides.
       ASSERT_NEAR(answer, w * at(i, 6, j), 3 * 0x1p-23 * std::abs(answer));
       squares += w * w;

@@ -36,8 +36,10 @@ class WideTokenizer final : public Tokenizer {
     }
     sink(ids, std::ssize(text));
   }
-  [[nodiscard]] std::string decode(std::span<const std::uint32_t>) const override { return {}; }
-  void save(const std::filesystem::path&) const override {}
+  [[nodiscard]] std::string decode(std::span<const std::uint32_t> /*ids*/) const override {
+    return {};
+  }
+  void save(const std::filesystem::path& /*folder*/) const override {}
   [[nodiscard]] std::string fingerprint() const override { return "wide-1"; }
 };
 

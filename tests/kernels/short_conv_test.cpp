@@ -61,13 +61,19 @@ TEST_P(ShortConv, ForwardAndEveryGradientMatchTheEquation) {
       SCOPED_TRACE(testing::Message() << "C " << C << " L " << L);
       std::mt19937_64 random(C + L);
       std::normal_distribution<float> normal;
-      GuardedBuffer<float> x(B * L * C), dq(B * L * C), w(C * T), bias(C);
+      GuardedBuffer<float> x(B * L * C);
+      GuardedBuffer<float> dq(B * L * C);
+      GuardedBuffer<float> w(C * T);
+      GuardedBuffer<float> bias(C);
       for (auto* buffer : {&x, &dq, &w, &bias}) {
         for (std::size_t i = 0; i < buffer->size(); ++i) {
           (*buffer)[i] = normal(random);
         }
       }
-      Expected q(B * L * C), dx(B * L * C), dw(C * T), db(C);
+      Expected q(B * L * C);
+      Expected dx(B * L * C);
+      Expected dw(C * T);
+      Expected db(C);
       const auto roundings = static_cast<double>(T + 1);
       for (std::size_t b = 0; b < B; ++b) {
         for (std::size_t c = 0; c < C; ++c) {
@@ -89,7 +95,10 @@ TEST_P(ShortConv, ForwardAndEveryGradientMatchTheEquation) {
       const ShortConvShape shape{signed_size(B), signed_size(C), signed_size(L), taps,
                                  DataType::kFloat32};
       const Strides strides{signed_size(L * C), 1, signed_size(C)};
-      GuardedBuffer<float> y(x.size()), gx(x.size()), gw(w.size()), gb(C);
+      GuardedBuffer<float> y(x.size());
+      GuardedBuffer<float> gx(x.size());
+      GuardedBuffer<float> gw(w.size());
+      GuardedBuffer<float> gb(C);
       GuardedBuffer<double> scratch(short_conv_workspace_bytes(shape) / sizeof(double));
       const Factor factor{{x.data(), strides}, w.data(), bias.data()};
       const std::int64_t items = short_conv_items(shape);

@@ -93,6 +93,7 @@ TEST(WorkspacePool, ThreadsNeverShareABlock) {
   WorkspacePool pool;
   std::vector<int> foreign(kThreads);
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int id = 0; id < kThreads; ++id) {
     threads.emplace_back([&pool, &foreign, id] {
       for (int round = 0; round < kRounds; ++round) {

@@ -78,7 +78,7 @@ struct Evaluation {
 };
 
 /// The filters as the published module returns them: (L, C), channels in the entry's layout.
-at::Tensor filter_LC(HyenaOperator& op, std::int64_t L) {
+at::Tensor published_filter(HyenaOperator& op, std::int64_t L) {
   const at::Tensor h_MDK = op->filters(L);
   const at::Tensor ordered = op->options().filter.layout == ops::ChannelLayout::kSafari
                                  ? h_MDK.permute({2, 1, 0})
@@ -95,7 +95,7 @@ Evaluation evaluate(const Fixture& fixture, at::ScalarType type) {
   const at::Tensor y = op(x);
   (0.5 * y.square().sum()).backward();
   Evaluation result;
-  result.outputs = {{"y", y}, {"filter_LC", filter_LC(op, x.size(1))}};
+  result.outputs = {{"y", y}, {"filter_LC", published_filter(op, x.size(1))}};
   result.gradients.emplace("x", x.grad());
   for (const auto& item : op->named_parameters()) {
     EXPECT_TRUE(item.value().grad().defined()) << item.key() << " has no gradient";

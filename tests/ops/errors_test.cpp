@@ -2,6 +2,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>
@@ -146,9 +147,8 @@ TEST(Errors, ImplicitFilter) {
     });
   };
   const auto with = [&](auto& place, auto value) {
-    const auto kept = place;
-    place = value;
-    const std::string message = error();
+    const auto kept = std::exchange(place, std::move(value));
+    std::string message = error();
     place = kept;
     return message;
   };

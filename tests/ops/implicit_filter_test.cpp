@@ -132,6 +132,7 @@ oracle::BoundedRow expectation(const Case& c, const Inputs& in) {
   filter.shift = c.shift;
   filter.normalized = c.normalized;
   std::vector<oracle::BoundedRow> at_sample;
+  at_sample.reserve(static_cast<std::size_t>(c.K));
   for (std::int64_t n = 0; n < c.K; ++n) {
     at_sample.push_back(
         oracle::implicit_filter(filter, static_cast<std::size_t>(n), arithmetic_of(c.type)));

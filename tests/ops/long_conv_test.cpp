@@ -1,5 +1,6 @@
 #include "hyena/ops/long_conv.h"
 
+#include <array>
 #include <functional>
 #include <vector>
 
@@ -150,8 +151,8 @@ void expect_oracle(const Inputs& in, LongConvAlgorithm algorithm, const LongConv
   }
 }
 
-constexpr LongConvAlgorithm kAll[] = {LongConvAlgorithm::kAuto, LongConvAlgorithm::kDirect,
-                                      LongConvAlgorithm::kFft};
+constexpr std::array kAll{LongConvAlgorithm::kAuto, LongConvAlgorithm::kDirect,
+                          LongConvAlgorithm::kFft};
 
 TEST(LongConv, EveryLengthAndAlgorithmAgreesWithTheOracle) {
   for (const std::int64_t L : {1, 2, 3, 7, 8, 9, 17, 101, 255}) {

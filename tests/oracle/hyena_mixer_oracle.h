@@ -185,6 +185,7 @@ struct MixerGradients {
 inline std::vector<BoundedRow> projections(const MixerChannel& channel,
                                            const Arithmetic& arithmetic) {
   std::vector<BoundedRow> q;
+  q.reserve(channel.p.size());
   for (std::size_t i = 0; i < channel.p.size(); ++i) {
     q.push_back(short_conv(exact(channel.p[i]), channel.taps[i], channel.bias[i], arithmetic));
   }

@@ -24,7 +24,7 @@ namespace hyena::testing_support {
 /// without an index is an error of whoever named it.
 inline std::optional<std::filesystem::path> fixtures_folder() {
   const char* named = std::getenv("HYENA_FIXTURES");  // NOLINT(concurrency-mt-unsafe): no setenv
-  const std::filesystem::path folder = named != nullptr ? named : "../shared/fixtures";
+  std::filesystem::path folder = named != nullptr ? named : "../shared/fixtures";
   if (named == nullptr && !std::filesystem::exists(folder)) {
     return std::nullopt;
   }
