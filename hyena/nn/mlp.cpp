@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include "hyena/nn/affine.h"
+
 namespace hyena::nn {
 
 MlpImpl::MlpImpl(std::int64_t d_model, std::int64_t d_inner) {
@@ -10,7 +12,7 @@ MlpImpl::MlpImpl(std::int64_t d_model, std::int64_t d_inner) {
 }
 
 at::Tensor MlpImpl::forward(const at::Tensor& x_BLD) {
-  return fc2_(at::gelu(fc1_(x_BLD), "tanh"));
+  return affine(fc2_, at::gelu(affine(fc1_, x_BLD), "tanh"));
 }
 
 }  // namespace hyena::nn

@@ -6,6 +6,7 @@
 #include <torch/torch.h>
 
 #include "hyena/base/error.h"
+#include "hyena/nn/affine.h"
 #include "hyena/nn/full_precision.h"
 #include "hyena/nn/operators/scan.h"
 
@@ -99,9 +100,9 @@ AftConvImpl::AftConvImpl(const AftOptions& options) : options_(options) {
 }
 
 at::Tensor AftConvImpl::forward(const at::Tensor& u_BLD) {
-  const at::Tensor q = q_proj_(u_BLD);
-  const at::Tensor k = widened(k_proj_(u_BLD));
-  const at::Tensor v = widened(v_proj_(u_BLD));
+  const at::Tensor q = affine(q_proj_, u_BLD);
+  const at::Tensor k = widened(affine(k_proj_, u_BLD));
+  const at::Tensor v = widened(affine(v_proj_, u_BLD));
   Means means;
   {
     const FullPrecision no_autocast;
@@ -111,7 +112,7 @@ at::Tensor AftConvImpl::forward(const at::Tensor& u_BLD) {
       std::tie(means.s, means.m) = merge_means(far.s, far.m, means.s, means.m);
     }
   }
-  return out_proj_(at::sigmoid(q) * means.m.transpose(1, 2).to(q.scalar_type()));
+  return affine(out_proj_, at::sigmoid(q) * means.m.transpose(1, 2).to(q.scalar_type()));
 }
 
 AftFullImpl::AftFullImpl(const AftOptions& options) {
@@ -129,9 +130,9 @@ at::Tensor AftFullImpl::forward(const at::Tensor& u_BLD) {
     throw user_error("sequence of {} positions is longer than the model's l_max = {}", L,
                      w_.size(0));
   }
-  const at::Tensor q = q_proj_(u_BLD);
-  const at::Tensor k = widened(k_proj_(u_BLD));
-  const at::Tensor v = widened(v_proj_(u_BLD));
+  const at::Tensor q = affine(q_proj_, u_BLD);
+  const at::Tensor k = widened(affine(k_proj_, u_BLD));
+  const at::Tensor v = widened(affine(v_proj_, u_BLD));
   const at::Tensor future =
       at::ones({L, L}, w_.options().dtype(at::kBool).requires_grad(false)).triu(1);
   const at::Tensor w = w_.narrow(0, 0, L).narrow(1, 0, L).masked_fill(future, -kInfinity);
@@ -143,7 +144,7 @@ at::Tensor AftFullImpl::forward(const at::Tensor& u_BLD) {
     const FullPrecision no_autocast;
     m = at::matmul(p * v, E.t()) / at::matmul(p, E.t());
   }
-  return out_proj_(at::sigmoid(q) * m.transpose(1, 2).to(q.scalar_type()));
+  return affine(out_proj_, at::sigmoid(q) * m.transpose(1, 2).to(q.scalar_type()));
 }
 
 }  // namespace hyena::nn

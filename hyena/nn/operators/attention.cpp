@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "hyena/base/error.h"
+#include "hyena/nn/affine.h"
 
 namespace hyena::nn {
 
@@ -20,13 +21,13 @@ at::Tensor CausalAttentionImpl::forward(const at::Tensor& u_BLD) {
   const std::int64_t B = u_BLD.size(0);
   const std::int64_t L = u_BLD.size(1);
   const std::int64_t D = u_BLD.size(2);
-  const auto qkv = Wqkv_(u_BLD)
+  const auto qkv = affine(Wqkv_, u_BLD)
                        .view({B, L, 3, num_heads_, D / num_heads_})
                        .permute({2, 0, 3, 1, 4})  // (3, B, H, L, D/H)
                        .unbind(0);
   const at::Tensor y = at::scaled_dot_product_attention(
       qkv[0], qkv[1], qkv[2], /*attn_mask=*/{}, is_training() ? dropout_ : 0.0, /*is_causal=*/true);
-  return out_proj_(y.transpose(1, 2).reshape({B, L, D}));
+  return affine(out_proj_, y.transpose(1, 2).reshape({B, L, D}));
 }
 
 }  // namespace hyena::nn

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "hyena/base/error.h"
+#include "hyena/nn/affine.h"
 #include "hyena/nn/filters/ssm_kernels.h"
 #include "hyena/nn/full_precision.h"
 #include "hyena/nn/operators/activation.h"
@@ -39,10 +40,10 @@ at::Tensor GssImpl::kernel(std::int64_t length) {
 }
 
 at::Tensor GssImpl::forward(const at::Tensor& u_BLD) {
-  const at::Tensor gate = activate(options_.activation, gate_proj_(u_BLD));
-  const at::Tensor v_BDL = activate(options_.activation, in_proj_(u_BLD)).transpose(1, 2);
+  const at::Tensor gate = activate(options_.activation, affine(gate_proj_, u_BLD));
+  const at::Tensor v_BDL = activate(options_.activation, affine(in_proj_, u_BLD)).transpose(1, 2);
   const at::Tensor s_BDL = ops::long_conv(v_BDL, kernel(u_BLD.size(1)), skip_);
-  return out_proj_(state_proj_(s_BDL.transpose(1, 2)) * gate);
+  return affine(out_proj_, affine(state_proj_, s_BDL.transpose(1, 2)) * gate);
 }
 
 }  // namespace hyena::nn

@@ -5,6 +5,7 @@
 #include <torch/torch.h>
 
 #include "hyena/base/error.h"
+#include "hyena/nn/affine.h"
 #include "hyena/nn/full_precision.h"
 #include "hyena/ops/long_conv.h"
 
@@ -48,9 +49,11 @@ at::Tensor H3Impl::mix(const at::Tensor& q_BDL, const at::Tensor& k_BDL, const a
 }
 
 at::Tensor H3Impl::forward(const at::Tensor& u_BLD) {
-  const auto project = [&](torch::nn::Linear& linear) { return linear(u_BLD).transpose(1, 2); };
+  const auto project = [&](const torch::nn::Linear& layer) {
+    return affine(layer, u_BLD).transpose(1, 2);
+  };
   const at::Tensor y = mix(project(q_proj_), project(k_proj_), project(v_proj_));
-  return out_proj_(y.transpose(1, 2));
+  return affine(out_proj_, y.transpose(1, 2));
 }
 
 }  // namespace hyena::nn

@@ -6,6 +6,7 @@
 #include <torch/torch.h>
 
 #include "hyena/base/error.h"
+#include "hyena/nn/affine.h"
 #include "hyena/nn/full_precision.h"
 #include "hyena/nn/operators/activation.h"
 #include "hyena/ops/long_conv.h"
@@ -102,7 +103,7 @@ at::Tensor HyenaOperatorImpl::per_head(const at::Tensor& x_MD) const {
 }
 
 at::Tensor HyenaOperatorImpl::project(const at::Tensor& u_BLD) {
-  return in_proj_(u_BLD).transpose(1, 2);
+  return affine(in_proj_, u_BLD).transpose(1, 2);
 }
 
 at::Tensor HyenaOperatorImpl::filters(std::int64_t length) {
@@ -130,7 +131,7 @@ at::Tensor HyenaOperatorImpl::forward(const at::Tensor& u_BLD) {
   } else {
     y_BDL = mix_in_pieces(p_BCL);
   }
-  return out_proj_(activate(options_.activation, y_BDL.transpose(1, 2)));
+  return affine(out_proj_, activate(options_.activation, y_BDL.transpose(1, 2)));
 }
 
 at::Tensor HyenaOperatorImpl::mix_in_pieces(const at::Tensor& p_BCL) {

@@ -6,6 +6,7 @@
 #include <torch/torch.h>
 
 #include "hyena/base/error.h"
+#include "hyena/nn/affine.h"
 #include "hyena/nn/full_precision.h"
 #include "hyena/nn/operators/scan.h"
 
@@ -55,7 +56,7 @@ at::Tensor LinearAttentionImpl::forward(const at::Tensor& u_BLD) {
   const std::int64_t B = u_BLD.size(0);
   const std::int64_t L = u_BLD.size(1);
   const std::int64_t D = u_BLD.size(2);
-  const at::Tensor projected = Wqkv_(u_BLD);
+  const at::Tensor projected = affine(Wqkv_, u_BLD);
   // Sums over thousands of positions need more than half precision.
   const auto type = projected.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const auto qkv = projected.to(type)
@@ -67,7 +68,7 @@ at::Tensor LinearAttentionImpl::forward(const at::Tensor& u_BLD) {
     const FullPrecision no_autocast;
     y = linear_attention(features(qkv[0], Role::kQuery), features(qkv[1], Role::kKey), qkv[2]);
   }
-  return out_proj_(y.transpose(1, 2).reshape({B, L, D}).to(projected.scalar_type()));
+  return affine(out_proj_, y.transpose(1, 2).reshape({B, L, D}).to(projected.scalar_type()));
 }
 
 }  // namespace hyena::nn
