@@ -28,13 +28,10 @@ __device__ __forceinline__ uint32_t seam(uint32_t buffer, int part, int warp, in
 template <class T, bool kFull, bool kRagged>
 struct GradientTile {
   Tensor<T> dp;
-  int b0, n0, log_n1;
-  bool wide;
+  int b0, log_n1;
 
   __device__ __forceinline__ int batch(int row) const { return b0 + (row >> log_n1); }
-  __device__ __forceinline__ int time(int row) const {
-    return n0 + (row & ((1 << log_n1) - 1)) * 256;
-  }
+  __device__ __forceinline__ int time(int row) const { return (row & ((1 << log_n1) - 1)) * 256; }
   /// Eight adjacent elements.
   __device__ __forceinline__ void store8(int channel, int row, int offset, uint4 v) const {
     if (!kFull && batch(row) >= dp.batch) return;
@@ -106,8 +103,8 @@ template <class T, bool kFull, bool kRagged, bool kDu, class Down, class Starts>
 __device__ __forceinline__ void gate_gradients(
     const InverseOperand<kFull>& operand, const uint4 (&radix_t)[2][2],
     const OutputAddress<kFull>& in, uint32_t offset, uint32_t fir_a, uint32_t fir_b, Down down,
-    Starts starts, uint32_t edge_a, uint32_t edge_b, const GradientTile<T, kFull, kRagged>& out,
-    int channels, int channel, float (&par)[8], uint32_t seams, int warp, int lane) {
+    Starts starts, const GradientTile<T, kFull, kRagged>& out, int channels, int channel,
+    float (&par)[8], uint32_t seams, int warp, int lane) {
   const int g = lane >> 2;
   const int t = lane & 3;
 #pragma unroll
@@ -128,7 +125,7 @@ __device__ __forceinline__ void gate_gradients(
         const uint2 xa = lds64(in.times(i, r, q) + offset);
         const uint2 xb = lds64(in.times(i, r, q) + offset + kInputBytes);
         uint32_t ha = lds32(in.halo(i, r, q) + offset);
-        if (edge) ha = edge_a;
+        if (edge) ha = 0U;
         float a[6];
         widen<T>(a, ha, xa);
         float d[4];
@@ -141,7 +138,7 @@ __device__ __forceinline__ void gate_gradients(
         uint32_t hb = 0;
         if (kDu) {
           hb = lds32(in.halo(i, r, q) + offset + kInputBytes);
-          if (edge) hb = edge_b;
+          if (edge) hb = 0U;
         }
         float b[6];
         widen<T>(b, hb, xb);

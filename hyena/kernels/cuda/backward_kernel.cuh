@@ -9,8 +9,6 @@
 // Mapping   one block of 16 warps per SM, one tile at a time. Half 0 (8 warps): z, then c, dq_x0;
 //           half 1: g, then du, dq_x1, dq_v. In between each warp owns two k1 of both for the whole
 //           batch, so S stays in 32 float32 registers per lane, summed in batch order.
-//           kChunked (rows of several tiles): c and du arrive as spectra from chunks.cu; only the
-//           inverse half runs here, edges and seams of chunks go through device memory.
 // Budget    14 bytes per element; floor = bytes / measured copy rate
 // Registers 128 (65,536 / 512), a few spilled; shared memory 226 KiB
 // Numerics  docs/math/cuda_numerics.md: dp 3e-3, float32 gradients 1.5e-3, relative rms. Sums over
@@ -43,7 +41,7 @@ constexpr int kBarrierOffset = kScaleOffset + 64;               // x1 v, twice; 
 constexpr int kSharedBytes = kBarrierOffset + 32;
 static_assert(kSharedBytes <= 232448, "227 KiB of shared memory per block");
 
-template <class T, int kLogN1, bool kRagged, bool kChunked>
+template <class T, int kLogN1, bool kRagged>
 __global__ void __launch_bounds__(kThreads, 1)
     mixer_backward(const BackwardArgs<T> a, const __grid_constant__ CUtensorMap map_p,
                    const __grid_constant__ CUtensorMap map_dy) {
@@ -64,8 +62,8 @@ __global__ void __launch_bounds__(kThreads, 1)
   const uint32_t bar_x0y = bar_x1v + 16;
   const uint32_t bar_spectrum = bar_x1v + 24;
 
-  const int groups = kChunked ? a.dy.batch * a.chunks : (a.dy.batch + kTileBatch - 1) / kTileBatch;
-  const int64_t total = static_cast<int64_t>(a.channel_count) * groups;
+  const int groups = (a.dy.batch + kTileBatch - 1) / kTileBatch;
+  const int64_t total = static_cast<int64_t>(channels) * groups;
   const int first = static_cast<int>(total * blockIdx.x / gridDim.x);
   const int last = static_cast<int>(total * (blockIdx.x + 1) / gridDim.x);
   if (first >= last) return;
@@ -85,20 +83,17 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
 
   struct Place {
-    int d, b, chunk;
+    int d, b;
   };
   auto place = [&](int item) {
     const int d = item / groups;
-    const int rest = item - d * groups;
-    if (kChunked) return Place{a.first_channel + d, rest / a.chunks, rest % a.chunks};
-    return Place{a.first_channel + d, rest * kTileBatch, 0};
+    return Place{d, (item - d * groups) * kTileBatch};
   };
   auto load = [&](uint32_t to, bool from_dy, int channel, const Place& w, uint32_t bar) {
     if (kRagged) {
-      copy_tile<kTeamThreads>(to, from_dy ? a.dy : a.p, w.b, channel, w.chunk * kTilePoints, kLogN1,
-                              a.wide, half_tid);
+      copy_tile<kTeamThreads>(to, from_dy ? a.dy : a.p, w.b, channel, kLogN1, a.wide, half_tid);
     } else {
-      tensor_copy(to, from_dy ? &map_dy : &map_p, w.chunk * kTileRows, w.b, channel, bar);
+      tensor_copy(to, from_dy ? &map_dy : &map_p, 0, w.b, channel, bar);
     }
   };
   // By half 1 (all of it if kRagged); the buffer follows the parity of the block's tile count.
@@ -123,8 +118,8 @@ __global__ void __launch_bounds__(kThreads, 1)
       async_copy_arrive(bar_x0y);
     } else if (item + 1 < last) {
       const Place next = place(item + 1);
-      tensor_prefetch(&map_p, next.chunk * kTileRows, next.b, next.d);
-      tensor_prefetch(&map_dy, next.chunk * kTileRows, next.b, next.d);
+      tensor_prefetch(&map_p, 0, next.b, next.d);
+      tensor_prefetch(&map_dy, 0, next.b, next.d);
     }
   };
   int item = first;
@@ -136,39 +131,24 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 
   const uint64_t desc = wgmma_descriptor(base + kWgmmaOffset);
-  RowData spectra[2][2];  // kChunked: of c and du at both k1 of this warp, for the next tile
-  auto load_spectra = [&](int tile) {
-    if constexpr (kChunked) {
-      if (tile >= last) return;
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int64_t from =
-            static_cast<int64_t>(tile) * kSpectrumVectors + ((tid >> 5) + 16 * i) * 64 + (tid & 31);
-        load_fragment(spectra[i][0], a.spectra[0] + from);
-        load_fragment(spectra[i][1], a.spectra[1] + from);
-      }
-    }
-  };
-  load_spectra(item);
   for (int d = first / groups; d <= (last - 1) / groups; ++d) {
-    const int channel = a.first_channel + d;
     const uint32_t fir = base + kFirOffset + (d & 1) * 64;
     if (tid < 13) {
       const int part = tid < 4 ? 1 : tid < 8 ? 2 : 0;
       float w;
       if (tid < 12) {
-        w = a.conv.value(part * channels + channel, tid & 3);
+        w = a.conv.value(part * channels + d, tid & 3);
       } else {
-        w = (kChunked ? 1.F : a.filter.scale[channel]) * radix_fix(kLogN1);
+        w = a.filter.scale[d] * radix_fix(kLogN1);
       }
       sts32(fir + 4 * tid, __float_as_uint(w));
     }
     __syncthreads();
-    if (!kChunked && tid == 0) {
-      const uint4* source = a.filter.spectrum + static_cast<int64_t>(channel) * kSpectrumVectors;
+    if (tid == 0) {
+      const uint4* source = a.filter.spectrum + static_cast<int64_t>(d) * kSpectrumVectors;
       mbarrier_expect(bar_spectrum, kSpectrumBytes);
       bulk_copy(base + kSpectrumOffset, source, kSpectrumBytes, bar_spectrum);
-      if (channel + 1 < channels) bulk_prefetch(source + kSpectrumVectors, kSpectrumBytes);
+      if (d + 1 < channels) bulk_prefetch(source + kSpectrumVectors, kSpectrumBytes);
     }
     float sum_re[2][8];  // sum over the batch of conj(Z) G for the two k1 of this warp
     float sum_im[2][8];
@@ -178,7 +158,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       sum_re[0][i] = sum_re[1][i] = sum_im[0][i] = sum_im[1][i] = 0.F;
       par[i] = 0.F;
     }
-    if (!kChunked) mbarrier_wait(bar_spectrum, (d - first / groups) & 1);
+    mbarrier_wait(bar_spectrum, (d - first / groups) & 1);
     const int end = min(last, (d + 1) * groups);
     for (; item < end; ++item) {
       const int count = item - first;
@@ -187,21 +167,8 @@ __global__ void __launch_bounds__(kThreads, 1)
       const uint32_t phase_x1v = (count >> 1) & 1;
       const uint32_t phase_x0y = count & 1;
       const Place here = place(item);
-      float own_scale = 1.F;
-      uint32_t edge_a = 0;
-      uint32_t edge_b = 0;
-      if (kChunked) {
-        own_scale = a.scale[half][item];
-        __syncthreads();  // the last phase has read both exchange buffers
-        if (here.chunk > 0 && half_tid == 0) {
-          auto before = [&](int part) {
-            return *reinterpret_cast<const uint32_t*>(a.p.row(here.b, part * channels + channel) +
-                                                      here.chunk * kTilePoints - 2);
-          };
-          edge_a = before(half);
-          if (half == 1) edge_b = before(2);
-        }
-      } else {
+      float own_scale;
+      {
         // ---- column phase: z or g, radix N1
         mbarrier_wait(half != 0 ? bar_x0y : bar_now, half != 0 ? phase_x0y : phase_x1v);
         __syncwarp();
@@ -217,10 +184,9 @@ __global__ void __launch_bounds__(kThreads, 1)
         float z[4][2][4];
         if (half != 0) {
           const Fir f(fir + 32);
-          gate_tile<T, kFull, false>(z, gate_at, 0, f, f, gate_starts, 0, 0);
+          gate_tile<T, kFull, false>(z, gate_at, 0, f, f, gate_starts);
         } else {
-          gate_tile<T, kFull, true>(z, gate_at, odd_buffer, Fir(fir), Fir(fir + 16), gate_starts, 0,
-                                    0);
+          gate_tile<T, kFull, true>(z, gate_at, odd_buffer, Fir(fir), Fir(fir + 16), gate_starts);
         }
         TileScale<kFull>::publish(maxima, z, kLogN1, warp, lane);
         team_barrier(half + 1);
@@ -276,43 +242,37 @@ __global__ void __launch_bounds__(kThreads, 1)
         RowData c;
         RowData u;
         float zr[2][4], zi[2][4], gr[2][4], gi[2][4];
-        if (kChunked) {
-          c = spectra[i][0];
-          u = spectra[i][1];
+        {
+          RowData tw;
+          get_twist(tw);
           constants();
-        } else {
-          {
-            RowData tw;
-            get_twist(tw);
-            constants();
-            load_row(c, at);
-            row_forward(c, tw, k);
-            load_row(u, at + kExchangeBytes);
-            row_forward(u, tw, k);
-          }
-          wgmma_complex_pair(zr, zi, c.re, c.im, gr, gi, u.re, u.im, desc + kForwardFirst,
-                             desc + kForwardSecond);
-          constants();
-          // S in true units: both scales of the row are undone.
-          const uint32_t scales = base + kScaleOffset + (kFull ? 0 : 4 * (k1 >> 2));
-          const float weight = inverse_scale(__uint_as_float(lds32(scales))) *
-                               inverse_scale(__uint_as_float(lds32(scales + 32)));
-#pragma unroll
-          for (int q = 0; q < 2; ++q)
-#pragma unroll
-            for (int j = 0; j < 4; ++j) {
-              const int e = 4 * q + j;
-              sum_re[i][e] =
-                  fmaf(fmaf(zr[q][j], gr[q][j], zi[q][j] * gi[q][j]), weight, sum_re[i][e]);
-              sum_im[i][e] =
-                  fmaf(fmaf(zr[q][j], gi[q][j], -zi[q][j] * gr[q][j]), weight, sum_im[i][e]);
-            }
-          RowData h;
-          lds128(h.re, table - (kTwistOffset - kSpectrumOffset));
-          lds128(h.im, table - (kTwistOffset - kSpectrumOffset) + 512);
-          row_product<false>(c, zr, zi, h);
-          row_product<true>(u, gr, gi, h);
+          load_row(c, at);
+          row_forward(c, tw, k);
+          load_row(u, at + kExchangeBytes);
+          row_forward(u, tw, k);
         }
+        wgmma_complex_pair(zr, zi, c.re, c.im, gr, gi, u.re, u.im, desc + kForwardFirst,
+                           desc + kForwardSecond);
+        constants();
+        // S in true units: both scales of the row are undone.
+        const uint32_t scales = base + kScaleOffset + (kFull ? 0 : 4 * (k1 >> 2));
+        const float weight = inverse_scale(__uint_as_float(lds32(scales))) *
+                             inverse_scale(__uint_as_float(lds32(scales + 32)));
+#pragma unroll
+        for (int q = 0; q < 2; ++q)
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            const int e = 4 * q + j;
+            sum_re[i][e] =
+                fmaf(fmaf(zr[q][j], gr[q][j], zi[q][j] * gi[q][j]), weight, sum_re[i][e]);
+            sum_im[i][e] =
+                fmaf(fmaf(zr[q][j], gi[q][j], -zi[q][j] * gr[q][j]), weight, sum_im[i][e]);
+          }
+        RowData h;
+        lds128(h.re, table - (kTwistOffset - kSpectrumOffset));
+        lds128(h.im, table - (kTwistOffset - kSpectrumOffset) + 512);
+        row_product<false>(c, zr, zi, h);
+        row_product<true>(u, gr, gi, h);
         row_inverse(c, k);
         row_inverse(u, k);
         RowData tw;
@@ -331,8 +291,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       __syncthreads();
       // Long complete in the fused kernel: makes the copies visible to this warp.
       mbarrier_wait(half != 0 ? bar_now : bar_x0y, half != 0 ? phase_x1v : phase_x0y);
-      const GradientTile<T, kFull, kRagged> out{a.dp, here.b, here.chunk * kTilePoints, kLogN1,
-                                                a.wide};
+      const GradientTile<T, kFull, kRagged> out{a.dp, here.b, kLogN1};
       {
         const int fresh = fresh_thread_index();
         const int warp = (fresh >> 5) & 7;
@@ -348,15 +307,14 @@ __global__ void __launch_bounds__(kThreads, 1)
         const InverseOperand<kFull> operand(ExchangeAddress(exchange, warp, lane).load);
         if (half != 0) {
           gate_gradients<T, kFull, kRagged, true>(operand, radix_t, output_at, odd_buffer, fir,
-                                                  fir + 16, down, output_starts, edge_a, edge_b,
-                                                  out, channels, channel, par, seams, warp, lane);
+                                                  fir + 16, down, output_starts, out, channels, d,
+                                                  par, seams, warp, lane);
         } else {
           gate_gradients<T, kFull, kRagged, false>(operand, radix_t, output_at, 0, fir + 32,
-                                                   fir + 32, down, output_starts, edge_a, edge_b,
-                                                   out, channels, channel, par, seams, warp, lane);
+                                                   fir + 32, down, output_starts, out, channels, d,
+                                                   par, seams, warp, lane);
         }
       }
-      load_spectra(item + 1);
       team_barrier(half + 1);  // this half: its inputs are used up, its seams complete
       if (half != 0) {
         load_x1v(item + 2);
@@ -377,34 +335,23 @@ __global__ void __launch_bounds__(kThreads, 1)
         } else if (((row + 1) & n1_mask) != 0) {
           next = lds64(seam(seams, part, 0, row + 1) + kSeamHalf);
         }
-        if (kChunked) {  // the neighbouring chunk finishes or needs these
-          float2* edges = a.seams + (static_cast<int64_t>(item) * 3 + part) * 2;
-          if (half_tid == 255)
-            edges[0] = make_float2(__uint_as_float(partial.x), __uint_as_float(partial.y));
-          if (half_tid == 0) {
-            const uint2 mine = lds64(seam(seams, part, 0, 0) + kSeamHalf);
-            edges[1] = make_float2(__uint_as_float(mine.x), __uint_as_float(mine.y));
-          }
-        }
         const Fir f(fir + (part == 0 ? 32 : 16 * (part - 1)));
         const float n0 = __uint_as_float(next.x);
         const float n1 = __uint_as_float(next.y);
         const float y0 = fmaf(f.w0, n0, __uint_as_float(partial.x));
         const float y1 = fmaf(f.w0, n1, fmaf(f.w1, n0, __uint_as_float(partial.y)));
-        out.store2(part * channels + channel, row, 32 * w + 30, Element<T>::pack(y0, y1));
+        out.store2(part * channels + d, row, 32 * w + 30, Element<T>::pack(y0, y1));
       }
     }
     // ---- end of this block's share of the channel; slot: unique since ranges are contiguous
     const int64_t slot = static_cast<int64_t>(d) + blockIdx.x;
-    if (!kChunked) {
-      const float unit = radix_fix(kLogN1);
-      float2* to = a.sums + slot * kTilePoints + (tid >> 5) * 256 + (tid & 31);
+    const float unit = radix_fix(kLogN1);
+    float2* to = a.sums + slot * kTilePoints + (tid >> 5) * 256 + (tid & 31);
 #pragma unroll
-      for (int i = 0; i < 2; ++i)
+    for (int i = 0; i < 2; ++i)
 #pragma unroll
-        for (int e = 0; e < 8; ++e)
-          to[i * 4096 + e * 32] = make_float2(sum_re[i][e] * unit, sum_im[i][e] * unit);
-    }
+      for (int e = 0; e < 8; ++e)
+        to[i * 4096 + e * 32] = make_float2(sum_re[i][e] * unit, sum_im[i][e] * unit);
     __syncthreads();  // seams read: their buffer is free
     store_parameter_sums(par, reinterpret_cast<float*>(smem + kSeamOffset),
                          a.parameter_sums + slot * kParameterSums, tid);
@@ -412,12 +359,11 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-template <class T, int kLogN1, bool kRagged, bool kChunked>
+template <class T, int kLogN1, bool kRagged>
 void launch(const BackwardArgs<T>& a, int blocks, const CUtensorMap& p, const CUtensorMap& dy,
             cudaStream_t stream) {
-  allow_shared_memory<mixer_backward<T, kLogN1, kRagged, kChunked>>(kSharedBytes);
-  mixer_backward<T, kLogN1, kRagged, kChunked>
-      <<<blocks, kThreads, kSharedBytes, stream>>>(a, p, dy);
+  allow_shared_memory<mixer_backward<T, kLogN1, kRagged>>(kSharedBytes);
+  mixer_backward<T, kLogN1, kRagged><<<blocks, kThreads, kSharedBytes, stream>>>(a, p, dy);
   check(cudaGetLastError(), "launch of the mixer's backward kernel");
 }
 
@@ -427,14 +373,9 @@ template <class T>
 void launch_backward(const BackwardArgs<T>& a, int log_n1, bool ragged, int blocks,
                      const CUtensorMap& p, const CUtensorMap& dy, cudaStream_t stream) {
   auto with = [&]<int kLogN1>() {
-    ragged ? launch<T, kLogN1, true, false>(a, blocks, p, dy, stream)
-           : launch<T, kLogN1, false, false>(a, blocks, p, dy, stream);
+    ragged ? launch<T, kLogN1, true>(a, blocks, p, dy, stream)
+           : launch<T, kLogN1, false>(a, blocks, p, dy, stream);
   };
-  if (a.chunks > 1) {
-    ragged ? launch<T, 5, true, true>(a, blocks, p, dy, stream)
-           : launch<T, 5, false, true>(a, blocks, p, dy, stream);
-    return;
-  }
   switch (log_n1) {
     case 2:
       return with.template operator()<2>();

@@ -47,12 +47,11 @@ __device__ __forceinline__ void widen(float (&f)[6], uint32_t halo, uint2 x) {
 }
 
 /// z = FIR_a(first input) * FIR_b(second input), or * second input itself (!kBothFiltered).
-/// `starts(s)`: this lane's first value at step s is the first of its row; its predecessors are
-/// then edge_a, edge_b (zeros, or the end of the chunk before).
+/// `starts(s)`: this lane's first value at step s is the first of its row, zeros come before it.
 template <class T, bool kFull, bool kBothFiltered, class Starts>
 __device__ __forceinline__ void gate_tile(float (&z)[4][2][4], const GateAddress<kFull>& in,
                                           uint32_t buffer_offset, const Fir& fa, const Fir& fb,
-                                          Starts starts, uint32_t edge_a, uint32_t edge_b) {
+                                          Starts starts) {
   using E = Element<T>;
 #pragma unroll
   for (int s = 0; s < 4; ++s)
@@ -64,13 +63,13 @@ __device__ __forceinline__ void gate_tile(float (&z)[4][2][4], const GateAddress
       const uint2 xa = lds64(at);
       const uint2 xb = lds64(at + kInputBytes);
       uint32_t ha = lds32(before);
-      if (edge) ha = edge_a;
+      if (edge) ha = 0U;
       float a[6];
       widen<T>(a, ha, xa);
       float b[4] = {E::lo(xb.x), E::hi(xb.x), E::lo(xb.y), E::hi(xb.y)};
       if (kBothFiltered) {
         uint32_t hb = lds32(before + kInputBytes);
-        if (edge) hb = edge_b;
+        if (edge) hb = 0U;
         float c[6];
         widen<T>(c, hb, xb);
 #pragma unroll
@@ -85,9 +84,10 @@ __device__ __forceinline__ void gate_tile(float (&z)[4][2][4], const GateAddress
 
 /// Radix N1 over n1 of real input; the result goes to the exchange buffer at `store`.
 /// zb[j][s]: operand pairs (rows e = 0, 1) of time j. `f`: the matrix, fragments [re, im][half].
+/// `block_bytes`: from one eight of k1 to the next.
 template <bool kFull>
 __device__ __forceinline__ void radix_forward(const uint32_t (&zb)[4][4], const uint4 (&f)[4],
-                                              uint32_t store) {
+                                              uint32_t store, int block_bytes = 4096) {
 #pragma unroll
   for (int c = 0; c < 2; ++c) {
     const uint32_t f0[4] = {f[2 * c].x, f[2 * c].y, f[2 * c].z, f[2 * c].w};
@@ -110,7 +110,7 @@ __device__ __forceinline__ void radix_forward(const uint32_t (&zb)[4][4], const 
       w[3] = pack_half(x[2][2 * r + 1], x[3][2 * r + 1]);
     };
     auto put = [&](int block, const uint32_t(&w)[4]) {  // row k1 = 8 block + g
-      const uint32_t offset = c * kPlaneBytes + block * 4096;
+      const uint32_t offset = c * kPlaneBytes + block * block_bytes;
       sts64(store + offset, w[0], w[2]);
       sts64((store ^ 16) + offset, w[1], w[3]);
     };

@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     const int b = (item - d * groups) * tile_rows;
     const uint32_t to = in + buffer * kInputBytes;
     if (kRagged) {
-      copy_tile<kTeamThreads>(to, a.p, b, part * channels + d, 0, log_n1, a.wide, team_tid);
+      copy_tile<kTeamThreads>(to, a.p, b, part * channels + d, log_n1, a.wide, team_tid);
     } else {
       tensor_copy(to, &map, 0, b, part * channels + d, bar);
     }
@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       __syncwarp();  // this warp has read its columns of the exchange buffer
       // ---- column phase
       float z[4][2][4];
-      gate_tile<T, kFull, true>(z, gate_at, 0, Fir(fir), Fir(fir + 16), starts, 0, 0);
+      gate_tile<T, kFull, true>(z, gate_at, 0, Fir(fir), Fir(fir + 16), starts);
       TileScale<kFull>::publish(maxima, z, log_n1, warp, lane);
       uint4 radix[4];
 #pragma unroll
@@ -233,8 +233,8 @@ __global__ void __launch_bounds__(kThreads, 1)
       const InverseOperand<kFull> operand(exchange_at.load);
       mbarrier_wait(bar_x0, phase);
       phase ^= 1;
-      gate_output<T, kFull, kRagged>(operand, radix_t, x0_at, f0, &scale, 0, a.y,
-                                     (item - d * groups) * tile_rows, d, 0, log_n1, a.wide, warp,
+      gate_output<T, kFull, kRagged>(operand, radix_t, x0_at, f0, scale, a.y,
+                                     (item - d * groups) * tile_rows, d, log_n1, a.wide, warp,
                                      lane);
     }
   }
@@ -246,7 +246,7 @@ void launch(const MixerProblem& m, const ForwardCall& call, const CUtensorMap& m
   ForwardArgs<T> a{m.input<T>(call.p, 3),
                    m.output<T>(call.y, 1),
                    m.conv(call.weight, call.bias),
-                   SpectrumView::of(call.spectrum, m.spectrum_tiles()),
+                   SpectrumView::of(call.spectrum, m.channels()),
                    m.log_n1,
                    m.wide(call.p, call.y)};
   allow_shared_memory<mixer_forward<T, kFull, kRagged>>(kSharedBytes);

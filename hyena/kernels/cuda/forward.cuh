@@ -15,9 +15,9 @@ template <class T, bool kFull, bool kRagged>
 __device__ __forceinline__ void gate_output(const InverseOperand<kFull>& operand,
                                             const uint4 (&radix_t)[2][2],
                                             const OutputAddress<kFull>& x0, const Fir& fir,
-                                            const TileScale<kFull>* scale, uint32_t edge,
-                                            const Tensor<T>& y, int b0, int channel, int n0,
-                                            int log_n1, bool wide, int warp, int lane) {
+                                            const TileScale<kFull>& scale, const Tensor<T>& y,
+                                            int b0, int channel, int log_n1, bool wide, int warp,
+                                            int lane) {
   const int g = lane >> 2;
   const int t = lane & 3;
   const int n1_mask = (1 << log_n1) - 1;
@@ -29,7 +29,7 @@ __device__ __forceinline__ void gate_output(const InverseOperand<kFull>& operand
     for (int r = 0; r < 2; ++r) {
       const int row = OutputAddress<kFull>::row(i, r, g);
       Fir f = fir;
-      if (!kFull) f.scale(inverse_scale(scale->output(i, r, lane)));
+      if (!kFull) f.scale(inverse_scale(scale.output(i, r, lane)));
       const int b = b0 + (row >> log_n1);
 #pragma unroll
       for (int q = 0; q < 2; ++q) {
@@ -37,7 +37,7 @@ __device__ __forceinline__ void gate_output(const InverseOperand<kFull>& operand
         uint32_t halo = lds32(x0.halo(i, r, q));
         const bool starts = kFull ? (q == 0 && i == 0 && r == 0 && warp == 0 && lane == 0)
                                   : (q == 0 && warp == 0 && t == 0 && (row & n1_mask) == 0);
-        if (starts) halo = edge;
+        if (starts) halo = 0U;
         float v[6];
         widen<T>(v, halo, x);
         float o[4];
@@ -46,7 +46,7 @@ __device__ __forceinline__ void gate_output(const InverseOperand<kFull>& operand
           o[j] = f(v + j) * acc[q][j >> 1][2 * r + (j & 1)];
         const uint32_t w0 = Element<T>::pack(o[0], o[1]);
         const uint32_t w1 = Element<T>::pack(o[2], o[3]);
-        const int n = n0 + (row & n1_mask) * 256 + 32 * warp + 16 * q + 4 * t;
+        const int n = (row & n1_mask) * 256 + 32 * warp + 16 * q + 4 * t;
         if (kFull || b < y.batch) {
           T* to = y.row(b, channel) + n;
           if (kRagged) {

@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kFilterThreads) finish_gradients(const FinishA
     if (n == 0) a.to.dskip_D[d] = y;
     w = complex_product(w, step);
   }
-  finish_parameters(a.parameter_sums, d, slots, a.to, d, a.channels, a.taps, tid);
+  finish_parameters(a.parameter_sums, d, slots.first, slots.last, a.to, d, a.channels, a.taps, tid);
 }
 
 template <int kLogN1>
@@ -103,21 +103,16 @@ void run(const MixerProblem& m, const BackwardCall& call) {
                           m.input<T>(call.dy, 1),
                           m.output<T>(call.gradients.dp_BCL, 3),
                           m.conv(call.weight, call.bias),
-                          SpectrumView::of(call.spectrum, m.spectrum_tiles()),
-                          0,
-                          static_cast<int>(m.shape.channels),
-                          1,
+                          SpectrumView::of(call.spectrum, m.channels()),
                           m.wide(call.p, call.dy),
                           sums,
-                          parameter_sums,
-                          {nullptr, nullptr},
-                          {nullptr, nullptr},
-                          nullptr};
+                          parameter_sums};
   const CUtensorMap map_p = ragged ? CUtensorMap{} : m.tensor_map(call.p, 3);
   const CUtensorMap map_dy = ragged ? CUtensorMap{} : m.tensor_map(call.dy, 1);
   launch_backward(a, m.log_n1, ragged, grid(m), map_p, map_dy, call.stream);
-  const FinishArgs f{sums,         parameter_sums, call.gradients, a.channel_count,
-                     m.shape.taps, tile_groups(m), grid(m),        m.shape.filter_length};
+  const FinishArgs f{
+      sums,         parameter_sums, call.gradients, static_cast<int>(m.shape.channels),
+      m.shape.taps, tile_groups(m), grid(m),        m.shape.filter_length};
   switch (m.log_n1) {
     case 2:
       return finish<2>(f, call.stream);

@@ -52,6 +52,22 @@ void check(cudaError_t error, const char* what) {
   if (error != cudaSuccess) throw run_error("CUDA: {}: {}", what, cudaGetErrorString(error));
 }
 
+CUtensorMap encode_tensor_map(const void* data, const cuuint64_t (&dim)[5],
+                              const cuuint64_t (&stride)[4], const cuuint32_t (&box)[5],
+                              CUtensorMapSwizzle swizzle) {
+  const cuuint32_t one[5] = {1, 1, 1, 1, 1};
+  CUtensorMap map;
+  const CUresult result =
+      tensor_map_encoder()(&map, CU_TENSOR_MAP_DATA_TYPE_UINT16, 5, const_cast<void*>(data), dim,
+                           stride, box, one, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
+                           CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) {
+    throw run_error("CUDA: tensor map of {} x {} x {} x {} x {} elements: error {}", dim[0], dim[1],
+                    dim[2], dim[3], dim[4], static_cast<int>(result));
+  }
+  return map;
+}
+
 MixerProblem::MixerProblem(const CudaMixerShape& s) : shape(s) {
   if (!representable(s)) {
     throw user_error(
@@ -62,7 +78,6 @@ MixerProblem::MixerProblem(const CudaMixerShape& s) : shape(s) {
   log_n1 = 2;
   while (log_n1 < 5 && (std::int64_t{256} << log_n1) < s.length)
     ++log_n1;
-  chunks = static_cast<int>((s.length + kTilePoints - 1) / kTilePoints);
   int device = 0;
   check(cudaGetDevice(&device), "current device");
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
@@ -73,8 +88,7 @@ bool MixerProblem::wide(const void* a, const void* b, const void* c) const {
   return shape.row_stride % 8 == 0 && aligned(a) && aligned(b) && aligned(c);
 }
 bool MixerProblem::bulk(const void* a, const void* b, const void* c) const {
-  return wide(a, b, c) &&
-         shape.length == (std::int64_t{256} << log_n1) * static_cast<std::int64_t>(chunks);
+  return wide(a, b, c) && shape.length == std::int64_t{256} << log_n1;
 }
 
 CUtensorMap MixerProblem::tensor_map(const void* data, int parts) const {
@@ -86,17 +100,7 @@ CUtensorMap MixerProblem::tensor_map(const void* data, int parts) const {
                              static_cast<cuuint64_t>(shape.batch), 4, channels};
   const cuuint64_t stride[4] = {512, channels * row, 128, row};
   const cuuint32_t box[5] = {64, box_rows, static_cast<cuuint32_t>(kTileRows) / box_rows, 4, 1};
-  const cuuint32_t one[5] = {1, 1, 1, 1, 1};
-  CUtensorMap map;
-  const CUresult result = tensor_map_encoder()(
-      &map, CU_TENSOR_MAP_DATA_TYPE_UINT16, 5, const_cast<void*>(data), dim, stride, box, one,
-      CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
-      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS) {
-    throw run_error("CUDA: tensor map of {} channels, rows of {} bytes: error {}", channels, row,
-                    static_cast<int>(result));
-  }
-  return map;
+  return encode_tensor_map(data, dim, stride, box, CU_TENSOR_MAP_SWIZZLE_128B);
 }
 
 }  // namespace cuda
@@ -115,20 +119,23 @@ bool hyena_mixer_cuda_supports(const CudaMixerShape& shape, int device) {
 }
 
 std::size_t hyena_mixer_cuda_spectrum_bytes(const CudaMixerShape& shape) {
-  return cuda::SpectrumView::bytes(cuda::MixerProblem(shape).spectrum_tiles());
+  const cuda::MixerProblem m(shape);
+  return m.is_long() ? cuda::split_spectrum_bytes(m) : cuda::SpectrumView::bytes(m.channels());
 }
 std::size_t hyena_mixer_cuda_forward_workspace(const CudaMixerShape& shape) {
   const cuda::MixerProblem m(shape);
-  return m.chunks == 1 ? 0 : cuda::chunked_forward_workspace(m);
+  return m.is_long() ? cuda::split_forward_workspace(m) : 0;
 }
 std::size_t hyena_mixer_cuda_backward_workspace(const CudaMixerShape& shape) {
   const cuda::MixerProblem m(shape);
-  return m.chunks == 1 ? cuda::fused_backward_workspace(m) : cuda::chunked_backward_workspace(m);
+  return m.is_long() ? cuda::split_backward_workspace(m) : cuda::fused_backward_workspace(m);
 }
 
 void hyena_mixer_cuda_spectrum(const CudaMixerShape& shape, const float* h_DK, const float* skip_D,
                                void* spectrum, CUstream_st* stream) {
-  cuda::filter_spectrum(cuda::MixerProblem(shape), h_DK, skip_D, spectrum, stream);
+  const cuda::MixerProblem m(shape);
+  m.is_long() ? cuda::split_spectrum(m, h_DK, skip_D, spectrum, stream)
+              : cuda::filter_spectrum(m, h_DK, skip_D, spectrum, stream);
 }
 
 void hyena_mixer_cuda_forward(const CudaMixerShape& shape, const void* p_BCL,
@@ -138,7 +145,7 @@ void hyena_mixer_cuda_forward(const CudaMixerShape& shape, const void* p_BCL,
   cuda::require_aligned(y_BDL, "y");
   const cuda::MixerProblem m(shape);
   const cuda::ForwardCall call{p_BCL, weight_CT, bias_C, spectrum, y_BDL, workspace, stream};
-  m.chunks == 1 ? cuda::fused_forward(m, call) : cuda::chunked_forward(m, call);
+  m.is_long() ? cuda::split_forward(m, call) : cuda::fused_forward(m, call);
 }
 
 void hyena_mixer_cuda_backward(const CudaMixerShape& shape, const void* dy_BDL, const void* p_BCL,
@@ -151,7 +158,7 @@ void hyena_mixer_cuda_backward(const CudaMixerShape& shape, const void* dy_BDL, 
   const cuda::MixerProblem m(shape);
   const cuda::BackwardCall call{dy_BDL,   p_BCL,     weight_CT, bias_C,
                                 spectrum, gradients, workspace, stream};
-  m.chunks == 1 ? cuda::fused_backward(m, call) : cuda::chunked_backward(m, call);
+  m.is_long() ? cuda::split_backward(m, call) : cuda::fused_backward(m, call);
 }
 
 }  // namespace hyena::kernels

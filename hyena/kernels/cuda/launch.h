@@ -8,6 +8,7 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 
+#include "hyena/kernels/cuda/spectrum_buffer.h"
 #include "hyena/kernels/cuda/tensor.h"
 #include "hyena/kernels/hyena_mixer_cuda.h"
 
@@ -16,19 +17,23 @@ namespace hyena::kernels::cuda {
 /// Throws RunError "CUDA: <what>: <reason>".
 void check(cudaError_t error, const char* what);
 
+/// A tensor map of 16-bit elements, five dimensions, strides in bytes.
+CUtensorMap encode_tensor_map(const void* data, const cuuint64_t (&dim)[5],
+                              const cuuint64_t (&stride)[4], const cuuint32_t (&box)[5],
+                              CUtensorMapSwizzle swizzle);
+
 /// A shape and how the kernels cut it.
 struct MixerProblem {
   CudaMixerShape shape;
-  int log_n1 = 0;           // rows of 256 points in a (chunk of a) batch row: 4 to 32
-  int chunks = 1;           // tiles of 8192 points in a batch row
+  int log_n1 = 0;           // rows of 256 points in a batch row of up to 8192: 4 to 32
   int multiprocessors = 0;  // of the current device, which is also the grid
 
   /// Throws UserError for what the kernels cannot do.
   explicit MixerProblem(const CudaMixerShape& s);
 
-  [[nodiscard]] std::size_t spectrum_tiles() const {
-    return static_cast<std::size_t>(shape.channels) * static_cast<std::size_t>(chunks);
-  }
+  /// Longer rows than one tile: split.h.
+  [[nodiscard]] bool is_long() const { return shape.length > kTilePoints; }
+  [[nodiscard]] std::size_t channels() const { return static_cast<std::size_t>(shape.channels); }
   /// Whether all rows of these tensors are 16-byte aligned.
   [[nodiscard]] bool wide(const void* a, const void* b, const void* c = nullptr) const;
   /// Whether the copy engine can fetch whole tiles: aligned, and no tile is ragged.
@@ -76,10 +81,13 @@ void filter_spectrum(const MixerProblem& m, const float* h, const float* skip, v
 void fused_forward(const MixerProblem& m, const ForwardCall& call);
 void fused_backward(const MixerProblem& m, const BackwardCall& call);
 std::size_t fused_backward_workspace(const MixerProblem& m);
-void chunked_forward(const MixerProblem& m, const ForwardCall& call);
-std::size_t chunked_forward_workspace(const MixerProblem& m);
-void chunked_backward(const MixerProblem& m, const BackwardCall& call);
-std::size_t chunked_backward_workspace(const MixerProblem& m);
+std::size_t split_spectrum_bytes(const MixerProblem& m);
+void split_spectrum(const MixerProblem& m, const float* h, const float* skip, void* spectrum,
+                    cudaStream_t stream);
+std::size_t split_forward_workspace(const MixerProblem& m);
+void split_forward(const MixerProblem& m, const ForwardCall& call);
+std::size_t split_backward_workspace(const MixerProblem& m);
+void split_backward(const MixerProblem& m, const BackwardCall& call);
 
 /// Allows kKernel to use `bytes` of shared memory; asks CUDA once per kernel and device.
 template <auto kKernel>

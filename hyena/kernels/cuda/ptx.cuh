@@ -68,6 +68,18 @@ __device__ __forceinline__ void stmatrix_trans(uint32_t a, const uint32_t (&r)[4
                "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
                : "memory");
 }
+__device__ __forceinline__ void ldmatrix(uint32_t (&r)[4], uint32_t a) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3},[%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(a)
+               : "memory");
+}
+__device__ __forceinline__ void stmatrix(uint32_t a, uint32_t x, uint32_t y, uint32_t z,
+                                         uint32_t w) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0],{%1,%2,%3,%4};" ::"r"(a), "r"(x),
+               "r"(y), "r"(z), "r"(w)
+               : "memory");
+}
 /// Constants in device memory: through the read-only path, they stay in L1.
 __device__ __forceinline__ uint4 ldg128(const uint4* p) {
   uint4 v;
@@ -175,6 +187,44 @@ __device__ __forceinline__ void fence_setup() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+/// Makes this thread's stores to shared memory visible to the copy engine; a barrier must follow.
+__device__ __forceinline__ void fence_async() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// ------------------------------------------------------------------------------ clusters
+__device__ __forceinline__ uint32_t cluster_rank() {
+  uint32_t r;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));
+  return r;
+}
+/// The address in block `rank` of the cluster that is `a` here.
+__device__ __forceinline__ uint32_t remote_address(uint32_t a, uint32_t rank) {
+  uint32_t r;
+  asm volatile("mapa.shared::cluster.u32 %0,%1,%2;" : "=r"(r) : "r"(a), "r"(rank));
+  return r;
+}
+/// All threads of all blocks; what was written before is seen behind it.
+__device__ __forceinline__ void cluster_barrier() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::
+                   : "memory");
+}
+/// Shared memory of this block to that of another, whose barrier counts the bytes.
+__device__ __forceinline__ void remote_copy(uint32_t remote_dst, uint32_t src, uint32_t bytes,
+                                            uint32_t remote_bar) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0],[%1],%2,[%3];" ::
+          "r"(remote_dst),
+      "r"(src), "r"(bytes), "r"(remote_bar)
+      : "memory");
+}
+__device__ __forceinline__ void remote_store(uint32_t remote_dst, uint32_t x, uint32_t remote_bar) {
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.u32 [%0],%1,[%2];" ::"r"(remote_dst),
+      "r"(x), "r"(remote_bar)
+      : "memory");
+}
+
 // ------------------------------------------------------------------------------ copies
 __device__ __forceinline__ void bulk_copy(uint32_t dst, const void* src, uint32_t bytes,
                                           uint32_t bar) {
@@ -201,6 +251,43 @@ __device__ __forceinline__ void tensor_prefetch(const CUtensorMap* map, int row,
   asm volatile("cp.async.bulk.prefetch.tensor.5d.L2.global [%0,{%1,%2,%3,%1,%4}];" ::"l"(map),
                "r"(0), "r"(row), "r"(batch), "r"(channel)
                : "memory");
+}
+/// Box of a 5-D tensor map at coordinates (0, c1, c2, c3, c4), and the way back.
+__device__ __forceinline__ void tensor_load(uint32_t dst, const CUtensorMap* map, int c1, int c2,
+                                            int c3, int c4, uint32_t bar) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes "
+      "[%0],[%1,{%2,%3,%4,%5,%6}],[%7];" ::"r"(dst),
+      "l"(map), "r"(0), "r"(c1), "r"(c2), "r"(c3), "r"(c4), "r"(bar)
+      : "memory");
+}
+__device__ __forceinline__ void tensor_prefetch_to_l2(const CUtensorMap* map, int c1, int c2,
+                                                      int c3, int c4) {
+  asm volatile("cp.async.bulk.prefetch.tensor.5d.L2.global [%0,{%1,%2,%3,%4,%5}];" ::"l"(map),
+               "r"(0), "r"(c1), "r"(c2), "r"(c3), "r"(c4)
+               : "memory");
+}
+__device__ __forceinline__ void tensor_store(const CUtensorMap* map, uint32_t src, int c1, int c2,
+                                             int c3, int c4) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.global.shared::cta.bulk_group [%0,{%1,%2,%3,%4,%5}],[%6];" ::"l"(
+          map),
+      "r"(0), "r"(c1), "r"(c2), "r"(c3), "r"(c4), "r"(src)
+      : "memory");
+}
+__device__ __forceinline__ void bulk_store(void* dst, uint32_t src, uint32_t bytes) {
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0],[%1],%2;" ::"l"(dst), "r"(src),
+               "r"(bytes)
+               : "memory");
+}
+/// This thread's stores so far form a group.
+__device__ __forceinline__ void bulk_commit() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+/// Waits until all but the latest kPending groups of this thread have read their source.
+template <int kPending>
+__device__ __forceinline__ void bulk_wait_read() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
 }
 /// kBytes (4 or 16) copied to shared memory, of them the first `valid` from `src`, zeros behind.
 template <int kBytes>

@@ -25,8 +25,9 @@ struct RowData {
 };
 
 /// No-swizzle descriptor of the DFT16 blocks: core matrices 128 bytes apart along K, 256 along N.
+/// In a cluster the block's rank stands above the 18 bits of an address in shared memory.
 __device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t blocks) {
-  return static_cast<uint64_t>(blocks >> 4) | (static_cast<uint64_t>(128 >> 4) << 16) |
+  return static_cast<uint64_t>((blocks & 0x3ffffU) >> 4) | (static_cast<uint64_t>(128 >> 4) << 16) |
          (static_cast<uint64_t>(256 >> 4) << 32);
 }
 // Block pairs for wgmma_complex: DFT16 is [re, im | -im, re], its conjugate [re, -im | im, re].
@@ -35,9 +36,11 @@ constexpr int kForwardSecond = 0;
 constexpr int kInverseFirst = 1536 >> 4;
 constexpr int kInverseSecond = 1024 >> 4;
 
+/// kImaginary: bytes from the real to the imaginary parts.
+template <int kImaginary = kPlaneBytes>
 __device__ __forceinline__ void load_row(RowData& x, uint32_t at) {
   ldmatrix_trans(x.re, at);
-  ldmatrix_trans(x.im, at + kPlaneBytes);
+  ldmatrix_trans(x.im, at + kImaginary);
 }
 
 __device__ __forceinline__ void load_fragment(RowData& x, const uint4* from) {
@@ -117,6 +120,7 @@ __device__ __forceinline__ void row_inverse(RowData& x, const RowConstants& k) {
 }
 
 /// Conjugate first twiddle, and back to the exchange buffer.
+template <int kImaginary = kPlaneBytes>
 __device__ __forceinline__ void store_row(const float (&cr)[2][4], const float (&ci)[2][4],
                                           const RowData& twist, uint32_t at) {
   RowData x;
@@ -127,7 +131,7 @@ __device__ __forceinline__ void store_row(const float (&cr)[2][4], const float (
       pack_multiply<true>(x.re[2 * r + q], x.im[2 * r + q], cr[q][2 * r], cr[q][2 * r + 1],
                           ci[q][2 * r], ci[q][2 * r + 1], twist.re[2 * r + q], twist.im[2 * r + q]);
   stmatrix_trans(at, x.re);
-  stmatrix_trans(at + kPlaneBytes, x.im);
+  stmatrix_trans(at + kImaginary, x.im);
 }
 
 }  // namespace hyena::kernels::cuda

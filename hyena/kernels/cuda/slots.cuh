@@ -28,14 +28,14 @@ struct SlotRange {
   }
 };
 
-/// Gradients of the short convolutions of channel d (of `channels`), whose slots start at `slot0`.
-__device__ __forceinline__ void finish_parameters(const float* sums, int64_t slot0,
-                                                  const SlotRange& slots,
-                                                  const CudaMixerGradients& to, int d, int channels,
-                                                  int taps, int tid) {
+/// Gradients of the short convolutions of channel d (of `channels`) from slots slot0 + first to
+/// slot0 + last, in this order.
+__device__ __forceinline__ void finish_parameters(const float* sums, int64_t slot0, int first,
+                                                  int last, const CudaMixerGradients& to, int d,
+                                                  int channels, int taps, int tid) {
   if (tid >= kParameterSums) return;
   float sum = 0.F;
-  for (int b = slots.first; b <= slots.last; ++b)
+  for (int b = first; b <= last; ++b)
     sum += sums[(slot0 + b) * kParameterSums + tid];
   const int channel = (tid >> 2) * channels + d;
   const int tap = (tid & 3) - (3 - taps);

@@ -1,14 +1,13 @@
-// The spectrum of long filters, in the order and precision in which the mixer multiplies it.
+// The spectrum of filters for rows of at most 8192 points, in the order and precision in which the
+// mixer multiplies it.
 //
-//   H[d][m][k] = sum_n (h_m[n] - i h_{m-1}[n]) exp(-2 pi i n (k - 1/4) / N) + (m = 0 ? skip : 0)
+//   H[d][k] = sum_n h[d][n] exp(-2 pi i n (k - 1/4) / N) + skip[d]
 //
-// Shapes    h (D, K) float32 cut into chunks h_m of N points (one chunk up to L = 8192), zeros
-//           beyond K; spectrum buffer as in tables.cuh
-// Method    twist, one complex float32 FFT per chunk; the wrap-around of chunk m - 1 enters with -i
-//           (docs/math/right_angle_convolution.md)
-// Mapping   one block per (channel, chunk), and some that write the tables
+// Shapes    h (D, K) float32, zeros beyond K; spectrum buffer as in spectrum_buffer.h
+// Method    twist, one complex float32 FFT (docs/math/right_angle_convolution.md)
+// Mapping   one block per channel, and some that write the tables
 // Budget    4 bytes read, 4 written per (d, l)
-// Numerics  float32 transform, then one power of two per chunk and fp16: 2^-11 relative to the
+// Numerics  float32 transform, then one power of two per channel and fp16: 2^-11 relative to the
 //           value, 2^-25 of the largest
 // Tested by tests/kernels/cuda/hyena_mixer_cuda_test.cpp
 #include "hyena/kernels/cuda/fft.cuh"
@@ -27,8 +26,7 @@ struct SpectrumArgs {
   float* scale;
   uint4* spectrum;
   int64_t filter_length;
-  int chunks;
-  unsigned tiles;
+  unsigned channels;
 };
 
 template <int kLogN1>
@@ -39,14 +37,13 @@ __global__ void __launch_bounds__(kFilterThreads) spectrum_kernel(const Spectrum
   extern __shared__ float2 x[];
   __shared__ uint32_t maxima[kFilterThreads / 32];
   const int tid = threadIdx.x;
-  if (blockIdx.x >= a.tiles) {
-    for (int w = (blockIdx.x - a.tiles) * kFilterThreads + tid; w < 4 * kTableVectors;
-         w += (gridDim.x - a.tiles) * kFilterThreads)
+  if (blockIdx.x >= a.channels) {
+    for (int w = (blockIdx.x - a.channels) * kFilterThreads + tid; w < 4 * kTableVectors;
+         w += (gridDim.x - a.channels) * kFilterThreads)
       a.tables[w] = table_word(w, kLogN1);
     return;
   }
-  const int d = blockIdx.x / a.chunks;
-  const int m = blockIdx.x % a.chunks;
+  const int d = blockIdx.x;
   const float* h = a.h + d * a.filter_length;
   // fft() has exp(+...): transform the conjugate, conjugate the result. The twist of point tid +
   // 512 i is the one before times a constant.
@@ -55,17 +52,14 @@ __global__ void __launch_bounds__(kFilterThreads) spectrum_kernel(const Spectrum
   const int to_place = place(bit_reversed_index<kLog>(tid));
 #pragma unroll
   for (int i = 0; i < kPoints / kFilterThreads; ++i) {
-    const int64_t now = static_cast<int64_t>(m) * kPoints + tid + i * kFilterThreads;
-    const int64_t before = now - kPoints;
-    const float re = now < a.filter_length ? h[now] : 0.F;
-    const float im = m > 0 && before < a.filter_length ? h[before] : 0.F;
-    x[to_place ^ place(bit_reversed<kLog>(i * kFilterThreads))] =
-        complex_product(make_float2(re, im), w);
+    const int n = tid + i * kFilterThreads;
+    const float v = n < a.filter_length ? h[n] : 0.F;
+    x[to_place ^ place(bit_reversed<kLog>(i * kFilterThreads))] = make_float2(v * w.x, v * w.y);
     w = complex_product(w, step);
   }
   __syncthreads();
   fft<kLog>(x, tid);
-  const float skip = m == 0 && a.skip != nullptr ? a.skip[d] : 0.F;
+  const float skip = a.skip != nullptr ? a.skip[d] : 0.F;
   float most = 0.F;
 #pragma unroll
   for (int k = tid; k < kPoints; k += kFilterThreads)  // in any order
@@ -77,8 +71,7 @@ __global__ void __launch_bounds__(kFilterThreads) spectrum_kernel(const Spectrum
 #pragma unroll
   for (const uint32_t v : maxima)
     all = max(all, v);
-  // Twice the largest power of two not above the largest component; tiny if that is zero, because
-  // the scale of a product of chunks follows from the largest of theirs.
+  // Twice the largest power of two not above the largest component.
   const uint32_t exponent = min(max((all >> 23) + 1, 64U), 190U);
   const float down = __uint_as_float((254U - exponent) << 23);
   if (tid == 0) a.scale[blockIdx.x] = __uint_as_float(exponent << 23);
@@ -106,7 +99,7 @@ template <int kLogN1>
 void launch(const SpectrumArgs& a, cudaStream_t stream) {
   constexpr int kBytes = 8 * (256 << kLogN1);
   allow_shared_memory<spectrum_kernel<kLogN1>>(kBytes);
-  spectrum_kernel<kLogN1><<<a.tiles + kTableBlocks, kFilterThreads, kBytes, stream>>>(a);
+  spectrum_kernel<kLogN1><<<a.channels + kTableBlocks, kFilterThreads, kBytes, stream>>>(a);
   check(cudaGetLastError(), "launch of the filter spectrum kernel");
 }
 
@@ -114,15 +107,14 @@ void launch(const SpectrumArgs& a, cudaStream_t stream) {
 
 void filter_spectrum(const MixerProblem& m, const float* h, const float* skip, void* spectrum,
                      cudaStream_t stream) {
-  const SpectrumView view = SpectrumView::of(spectrum, m.spectrum_tiles());
+  const SpectrumView view = SpectrumView::of(spectrum, m.channels());
   const SpectrumArgs a{h,
                        skip,
                        static_cast<uint32_t*>(spectrum),
                        const_cast<float*>(view.scale),
                        const_cast<uint4*>(view.spectrum),
                        m.shape.filter_length,
-                       m.chunks,
-                       static_cast<unsigned>(m.spectrum_tiles())};
+                       static_cast<unsigned>(m.shape.channels)};
   switch (m.log_n1) {
     case 2:
       return launch<2>(a, stream);

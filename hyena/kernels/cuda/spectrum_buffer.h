@@ -1,4 +1,4 @@
-// The spectrum buffer of a filter: tables, one scale per spectrum tile, the spectra.
+// The spectrum buffer of filters of one tile: tables, one scale per channel, the spectra.
 //
 // It carries the constants of the transform too and is written by hyena_mixer_cuda_spectrum, so
 // nothing static has to be initialised, and stream order is all the order there is.
@@ -25,23 +25,23 @@ struct Tables {
 };
 constexpr int kTableVectors = sizeof(Tables) / 16;
 
-/// The parts of a spectrum buffer for `tiles` = channels * chunks spectra.
+/// The parts of a spectrum buffer.
 struct SpectrumView {
   const Tables* tables;
-  const float* scale;     // [tiles]: the spectrum is scale * what is stored
-  const uint4* spectrum;  // [tiles][kSpectrumVectors]
+  const float* scale;     // [channels]: the spectrum is scale * what is stored
+  const uint4* spectrum;  // [channels][kSpectrumVectors]
 
-  static constexpr std::size_t scale_bytes(std::size_t tiles) {
-    return (4 * tiles + 255) / 256 * 256;
+  static constexpr std::size_t scale_bytes(std::size_t channels) {
+    return (4 * channels + 255) / 256 * 256;
   }
-  static constexpr std::size_t bytes(std::size_t tiles) {
-    return (sizeof(Tables) + 255) / 256 * 256 + scale_bytes(tiles) + tiles * kSpectrumBytes;
+  static constexpr std::size_t bytes(std::size_t channels) {
+    return (sizeof(Tables) + 255) / 256 * 256 + scale_bytes(channels) + channels * kSpectrumBytes;
   }
-  static SpectrumView of(const void* buffer, std::size_t tiles) {
+  static SpectrumView of(const void* buffer, std::size_t channels) {
     const char* p = static_cast<const char*>(buffer);
     const char* scale = p + (sizeof(Tables) + 255) / 256 * 256;
     return {reinterpret_cast<const Tables*>(p), reinterpret_cast<const float*>(scale),
-            reinterpret_cast<const uint4*>(scale + scale_bytes(tiles))};
+            reinterpret_cast<const uint4*>(scale + scale_bytes(channels))};
   }
 };
 

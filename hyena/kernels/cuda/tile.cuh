@@ -1,7 +1,7 @@
 // Where the points of a tile lie: in shared memory, in the exchange buffer, in the spectrum.
 //
 // A tile is 32 rows of 256 points of one channel. Row lengths up to 8192 = 32 x 256 put 32 / N1
-// batch rows of N1 rows each into it; longer rows are cut into chunks of one tile.
+// batch rows of N1 rows each into it; longer rows: split_tile.cuh.
 //
 //   time       n = 256 n1 + 16 n2 + n3                       n1 < N1, n2, n3 < 16
 //   frequency  k = k1 + N1 k2 + 16 N1 k3                     right-angle spectrum of N1 x 256
@@ -133,16 +133,16 @@ struct ExchangeAddress {
 };
 
 /// One channel of a tile by 16- or 4-byte asynchronous copies of `kThreads` threads: any length,
-/// any batch, zeros beyond both. `n0` is the time of the tile's first point.
+/// any batch, zeros beyond both.
 template <int kThreads, class T>
 __device__ __forceinline__ void copy_tile(uint32_t dst, const Tensor<const T>& x, int b0, int c,
-                                          int n0, int log_n1, bool wide, int tid) {
+                                          int log_n1, bool wide, int tid) {
 #pragma unroll 1
   for (int q = tid; q < kTilePoints / 8; q += kThreads) {
     const int r = q >> 5;
     const int m = 8 * (q & 31);
     const int b = b0 + (r >> log_n1);
-    const int n = n0 + 256 * (r & ((1 << log_n1) - 1)) + m;
+    const int n = 256 * (r & ((1 << log_n1) - 1)) + m;
     const int valid = b < x.batch ? 2 * min(max(x.length - n, 0), 8) : 0;
     const T* src = valid > 0 ? x.row(b, c) + n : x.data;
     const uint32_t to = at_time(dst, r, m);

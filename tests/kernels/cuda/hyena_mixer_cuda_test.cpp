@@ -88,19 +88,24 @@ INSTANTIATE_TEST_SUITE_P(Ragged, HyenaMixerCuda,
                                          shape(2, 3, 8191, 8000, 8192), shape(3, 3, 6000, 0, 6000),
                                          shape(2, 3, 4098, 0, 4098, 3, CudaElement::kFloat16)));
 
+// Clusters of 2, 4 and 8 blocks, rows of 256 rho points with rho = 1 to 16, whole and ragged; more
+// rows than a grid holds, and fewer.
 INSTANTIATE_TEST_SUITE_P(
-    Chunked, HyenaMixerCuda,
-    testing::Values(shape(50, 3, 16384), shape(2, 70, 16386), shape(1, 133, 65536),
-                    shape(2, 67, 24580, 20000, 24584), shape(2, 3, 16384), shape(1, 5, 24576),
-                    shape(2, 3, 16384, 300), shape(3, 2, 8194), shape(1, 3, 8193, 0, 8200),
-                    shape(2, 3, 16386), shape(2, 3, 16387, 9000, 16392), shape(1, 2, 40000),
-                    shape(1, 140, 16384), shape(1, 3, 65536), shape(1, 2, 131074),
-                    shape(1, 2, 98304, 0, 0, 2), shape(1, 2, 32768, 0, 0, 3, CudaElement::kFloat16),
-                    shape(1, 1, 1000002)));
+    Long, HyenaMixerCuda,
+    testing::Values(shape(2, 3, 16384), shape(3, 2, 8194), shape(1, 2, 131072), shape(1, 3, 65536),
+                    shape(2, 3, 32768), shape(50, 3, 16384), shape(2, 70, 16386),
+                    shape(1, 133, 65536), shape(2, 67, 24580, 20000, 24584), shape(1, 5, 24576),
+                    shape(2, 3, 16384, 300), shape(1, 3, 8193, 0, 8200),
+                    shape(2, 3, 16387, 9000, 16392), shape(1, 2, 40000), shape(1, 140, 16384),
+                    shape(1, 2, 131074), shape(1, 2, 98304, 0, 0, 2), shape(3, 5, 131072),
+                    shape(1, 2, 32768, 0, 0, 3, CudaElement::kFloat16),
+                    shape(2, 6, 262144, 0, 0, 3, CudaElement::kFloat16),
+                    shape(1, 6, 400001, 0, 400002), shape(1, 4, 1000002),
+                    shape(1, 2, 1048576, 5000)));
 
 TEST_F(HyenaMixerCuda, EqualInputsGiveEqualBits) {
-  for (const std::int64_t length : {1024, 8192, 16384}) {
-    MixerCase a(shape(17, 33, length), 5);
+  for (const std::int64_t length : {1024, 8192, 16384, 131072}) {
+    MixerCase a(shape(length > 16384 ? 2 : 17, 33, length), 5);
     MixerCase b = a;
     a.run();
     for (int repeat = 0; repeat < 5; ++repeat) {
@@ -116,7 +121,7 @@ TEST_F(HyenaMixerCuda, EqualInputsGiveEqualBits) {
 }
 
 TEST_F(HyenaMixerCuda, RunsInsideACudaGraph) {
-  for (const std::int64_t length : {2048, 8192, 16384, 65536}) {
+  for (const std::int64_t length : {2048, 8192, 16384, 65536, 131072}) {
     MixerCase direct(shape(2, 3, length), 11);
     MixerCase captured = direct;
     direct.run();
@@ -184,7 +189,7 @@ TEST_F(HyenaMixerCuda, ARowDoesNotSeeItsNeighbours) {
 // Sizes far outside fp16: the row scale brings them back.
 TEST_F(HyenaMixerCuda, AnySizeOfInput) {
   for (const double size : {1e-9, 3e4})
-    for (const std::int64_t length : {1024, 8192}) {
+    for (const std::int64_t length : {1024, 8192, 32768}) {
       MixerCase c(shape(4, 6, length), 8, size, 1e-12 / size);
       std::fill(c.bias.begin(), c.bias.end(), 0.F);
       c.run();
@@ -193,15 +198,17 @@ TEST_F(HyenaMixerCuda, AnySizeOfInput) {
 }
 
 TEST_F(HyenaMixerCuda, ZeroRowsGiveZero) {
-  MixerCase c(shape(3, 3, 2048), 9, 0.0);
-  std::fill(c.bias.begin(), c.bias.end(), 0.F);
-  c.run();
-  for (const auto v : c.y)
-    ASSERT_EQ(v & 0x7fff, 0);
-  for (const auto v : c.dp)
-    ASSERT_EQ(v & 0x7fff, 0);
-  for (const auto v : c.dh)
-    ASSERT_EQ(v, 0.F);
+  for (const std::int64_t length : {2048, 16384, 131072}) {
+    MixerCase c(shape(3, 3, length), 9, 0.0);
+    std::fill(c.bias.begin(), c.bias.end(), 0.F);
+    c.run();
+    for (const auto v : c.y)
+      ASSERT_EQ(v & 0x7fff, 0) << length;
+    for (const auto v : c.dp)
+      ASSERT_EQ(v & 0x7fff, 0) << length;
+    for (const auto v : c.dh)
+      ASSERT_EQ(v, 0.F) << length;
+  }
 }
 
 TEST_F(HyenaMixerCuda, RefusesWhatItCannotDo) {
