@@ -44,6 +44,11 @@ void AdamW::step(const std::function<double(double)>& lr_of) {
                       active.step, lr_of(groups_[g].lr), options_.beta1, options_.beta2,
                       groups_[g].weight_decay, options_.eps, /*amsgrad=*/false,
                       /*maximize=*/false);
+    // The fused kernel does not say that it wrote: caches of what depends on parameters must see
+    // it.
+    for (const at::Tensor& parameter : parameters) {
+      torch::autograd::impl::bump_version(parameter);
+    }
   }
 }
 

@@ -70,6 +70,19 @@ TEST(AdamW, FollowsTheFormulaInEveryGroup) {
   EXPECT_TRUE(at::equal(untouched.detach(), before)) << "a tensor without gradient must stay";
 }
 
+TEST(AdamW, AStepCountsAsAChangeOfItsParametersOnly) {
+  const auto options = at::TensorOptions(at::kFloat).requires_grad(true);
+  const at::Tensor a = torch::ones({5}, options);
+  const at::Tensor untouched = torch::ones({2}, options);
+  AdamW optimizer({group("a", 0.1, 0.0, a), group("b", 0.1, 0.0, untouched)}, {});
+  a.sum().backward();
+  const std::int64_t version = a._version();
+  const std::int64_t other = untouched._version();
+  optimizer.step([](double lr) { return lr; });
+  EXPECT_GT(a._version(), version);
+  EXPECT_EQ(untouched._version(), other);
+}
+
 TEST(ClipGradients, ScalesToTheNormAndReportsTheOldOne) {
   const at::Tensor a = at::tensor({3.0F, 0.0F});
   const at::Tensor b = at::tensor({4.0F});

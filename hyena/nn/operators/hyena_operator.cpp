@@ -102,13 +102,27 @@ at::Tensor HyenaOperatorImpl::per_head(const at::Tensor& x_MD) const {
   return x_MD.repeat(repeats);
 }
 
+void HyenaOperatorImpl::train(bool on) {
+  if (on) {
+    cache_.clear();
+  }
+  Mixer::train(on);
+}
+
 at::Tensor HyenaOperatorImpl::project(const at::Tensor& u_BLD) {
   return affine(in_proj_, u_BLD).transpose(1, 2);
 }
 
 at::Tensor HyenaOperatorImpl::filters(std::int64_t length) {
   const FullPrecision no_autocast;
-  return per_head(filter_->filters(length));
+  const auto make = [this](std::int64_t taps) { return per_head(filter_->filters(taps)); };
+  if (is_training()) {
+    return make(length);
+  }
+  std::vector<at::Tensor> sources = filter_->parameters();
+  const std::vector<at::Tensor> buffers = filter_->buffers();
+  sources.insert(sources.end(), buffers.begin(), buffers.end());
+  return cache_.get(sources, length, options_.l_max, make);
 }
 
 at::Tensor HyenaOperatorImpl::skip() {

@@ -8,6 +8,7 @@
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
+#include "hyena/nn/filters/filter_cache.h"
 #include "hyena/nn/filters/parametrisations.h"
 #include "hyena/nn/operators/mixer.h"
 #include "hyena/ops/hyena_mixer.h"
@@ -56,10 +57,14 @@ class HyenaOperatorImpl : public Mixer {
   /// u_BLD (B, L, D) to (B, L, D). @throws UserError if L > l_max or num_blocks does not divide L.
   [[nodiscard]] at::Tensor forward(const at::Tensor& u_BLD) override;
 
+  /// Going to training forgets the filters of evaluation.
+  void train(bool on = true) override;
+
   /// Input of the mixer: in_proj(u), shape (B, (N+1)D', L), a transposed view.
   [[nodiscard]] at::Tensor project(const at::Tensor& u_BLD);
 
   /// Filters and skips of every channel for `length` samples, heads expanded: (M, D', K), (M, D').
+  /// In evaluation mode filters are kept from call to call (FilterCache).
   [[nodiscard]] at::Tensor filters(std::int64_t length);
   [[nodiscard]] at::Tensor skip();
 
@@ -84,6 +89,7 @@ class HyenaOperatorImpl : public Mixer {
   at::Tensor short_bias_;
   at::Tensor ord_proj_w_;  // (N, H, H)
   std::shared_ptr<LongFilter> filter_;
+  FilterCache cache_;
 };
 TORCH_MODULE(HyenaOperator);
 

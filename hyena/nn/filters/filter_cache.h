@@ -1,0 +1,49 @@
+// Filters of evaluation mode, kept until something they were made from changes.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace hyena::nn {
+
+/// Holds one (M, D, K) tensor of filters. A change of its sources is noticed when it goes through
+/// LibTorch: an operation in place (an optimizer, a loaded checkpoint), another dtype or device,
+/// other data. What writes to the memory behind LibTorch's back, through data_ptr() or .data(), is
+/// not. Calls from several threads are safe. Copies start empty.
+class FilterCache {
+ public:
+  FilterCache() = default;
+  FilterCache(const FilterCache& other);
+  FilterCache& operator=(const FilterCache& other);
+  ~FilterCache() = default;
+
+  /// The first taps, at most `length`, of what `make(n)` gives for some n with length <= n <=
+  /// longest; `make` must give prefixes of one another (LongFilter::filters). `make` runs again
+  /// when a source changed, for longer filters (n doubles, so that generation of one token after
+  /// another makes few), and always where the result could need a gradient.
+  [[nodiscard]] at::Tensor get(const std::vector<at::Tensor>& sources, std::int64_t length,
+                               std::int64_t longest,
+                               const std::function<at::Tensor(std::int64_t)>& make);
+  void clear();
+
+ private:
+  /// Keeps the memory alive, so that its address cannot come back with other contents.
+  struct Source {
+    at::Tensor alias;
+    std::uint32_t version = 0;
+    [[nodiscard]] bool is(const at::Tensor& tensor) const;
+  };
+
+  [[nodiscard]] bool is_current(const std::vector<at::Tensor>& sources, std::int64_t length) const;
+
+  std::mutex mutex_;
+  std::vector<Source> sources_;
+  std::int64_t made_for_ = 0;  // 0: empty
+  at::Tensor filters_MDK_;
+};
+
+}  // namespace hyena::nn
