@@ -217,14 +217,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       const uint32_t row_at = ExchangeAddress::row(base + kExchangeOffset, warp16, lane);
       const uint32_t twist_at = base + kTwistOffset + ((warp16 * 64 + lane) << 4);
       RowConstants k;  // reloaded, not kept across the wgmma peaks
-      auto constants = [&] {
-        const uint32_t from = base + kRowOffset + 16 * lane;
-        lds128(k.re, from);
-        lds128(k.im, from + 512);
-        lds128(k.minus_im, from + 1024);
-        lds128(k.twiddle_re, from + 1536);
-        lds128(k.twiddle_im, from + 2048);
-      };
+      auto constants = [&] { load_row_constants(k, base + kRowOffset, lane); };
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const int k1 = warp16 + 16 * i;

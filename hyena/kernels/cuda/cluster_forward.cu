@@ -283,21 +283,31 @@ __global__ void __launch_bounds__(kThreads, 2)
 #endif
 }
 
+/// A launch of clusters of c blocks.
+struct ClusterLaunch {
+  cudaLaunchAttribute attribute{};
+  cudaLaunchConfig_t config{};
+  ClusterLaunch(int c, int blocks, cudaStream_t stream) {
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = static_cast<unsigned>(c);
+    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+    config.gridDim = dim3(static_cast<unsigned>(blocks));
+    config.blockDim = dim3(kThreads);
+    config.dynamicSmemBytes = kSharedBytes;
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+  }
+  ClusterLaunch(const ClusterLaunch&) = delete;  // config points into it
+  ClusterLaunch& operator=(const ClusterLaunch&) = delete;
+};
+
 /// Blocks of a grid: as many clusters as the device holds at once.
 template <class K>
 int resident_blocks(K* kernel, int c) {
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim.x = static_cast<unsigned>(c);
-  attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(c) * 1024);
-  config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = kSharedBytes;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
+  const ClusterLaunch launch(c, c * 1024, nullptr);
   int clusters = 0;
-  check(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config), "clusters of the mixer");
+  check(cudaOccupancyMaxActiveClusters(&clusters, kernel, &launch.config), "clusters of the mixer");
   return c * std::max(1, clusters);
 }
 
@@ -314,18 +324,8 @@ void launch(const ClusterArgs<T>& a, std::int64_t rows, const CUtensorMap& map_p
     resident[a.shape.log_c].store(blocks, std::memory_order_relaxed);
   }
   blocks = static_cast<int>(std::min<std::int64_t>(blocks, rows * c));
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim.x = static_cast<unsigned>(c);
-  attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(blocks));
-  config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = kSharedBytes;
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  check(cudaLaunchKernelEx(&config, kernel, a, map_p, map_y),
+  const ClusterLaunch launch(c, blocks, stream);
+  check(cudaLaunchKernelEx(&launch.config, kernel, a, map_p, map_y),
         "launch of the mixer's cluster kernel");
 }
 

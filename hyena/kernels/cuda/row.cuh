@@ -19,6 +19,16 @@ struct RowConstants {
   uint32_t re[4], im[4], minus_im[4], twiddle_re[4], twiddle_im[4];
 };
 
+/// This lane's constants from shared memory, where the tables' `row` begins at `table`.
+__device__ __forceinline__ void load_row_constants(RowConstants& k, uint32_t table, int lane) {
+  const uint32_t at = table + 16 * lane;
+  lds128(k.re, at);
+  lds128(k.im, at + 512);
+  lds128(k.minus_im, at + 1024);
+  lds128(k.twiddle_re, at + 1536);
+  lds128(k.twiddle_im, at + 2048);
+}
+
 /// A pair of pair words in fragment order: real and imaginary parts of 8 values.
 struct RowData {
   uint32_t re[4], im[4];

@@ -67,9 +67,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     const int block = (at.first_column >> 5) + (warp >> s.log_c);
     const InverseOperand<true> operand(split_load_address(base, block, s.log_c, warp, lane));
     uint4 radix_t[2][2];
-#pragma unroll
-    for (int q = 0; q < 4; ++q)
-      radix_t[q >> 1][q & 1] = lds128(base + kRadixOffset + (q * 32 + lane) * 16);
+    load_radix_t(radix_t, base + kRadixOffset, lane);
     fence_async();
     __syncthreads();
     if (tid == 0) load(item + gridDim.x);

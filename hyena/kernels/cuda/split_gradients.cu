@@ -222,9 +222,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       }
     }
     uint4 radix_t[2][2];
-#pragma unroll
-    for (int q = 0; q < 4; ++q)
-      radix_t[q >> 1][q & 1] = lds128(base + kRadixOffset + (q * 32 + lane) * 16);
+    load_radix_t(radix_t, base + kRadixOffset, lane);
     mbarrier_wait(bar + 8, turn & 1);
     fence_async();
     __syncthreads();  // planes are in registers

@@ -35,7 +35,6 @@ __global__ void __launch_bounds__(kThreads, kBlocks) split_rows(const SplitRowsA
   const int lane = tid & 31;
   const uint32_t base = smem_address(smem);
   const uint32_t wgmma_at = smem_address(constants);
-  const uint32_t row_at = wgmma_at + 2560 + lane * 16;
   const uint32_t bars = smem_address(full);
   const int row = 4 * blockIdx.x + warp;  // kappa c + j
   const int d0 = static_cast<int>(static_cast<int64_t>(a.channels) * blockIdx.y / gridDim.y);
@@ -72,13 +71,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) split_rows(const SplitRowsA
   row_twist(twist, split_frequency(row, s), s.log_points(), lane);
   const uint64_t desc = wgmma_descriptor(wgmma_at);
   RowConstants k;
-  auto constants_again = [&] {
-    lds128(k.re, row_at);
-    lds128(k.im, row_at + 512);
-    lds128(k.minus_im, row_at + 1024);
-    lds128(k.twiddle_re, row_at + 1536);
-    lds128(k.twiddle_im, row_at + 2048);
-  };
+  auto constants_again = [&] { load_row_constants(k, wgmma_at + 2560, lane); };
   const uint32_t point = warp * kRowBytes + point_offset(lane);
   const int tile_of_block = 3 - s.log_c;
   int d = d0;

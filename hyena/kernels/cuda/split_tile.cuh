@@ -70,7 +70,14 @@ __device__ __forceinline__ uint32_t split_load_address(uint32_t planes, int bloc
   return planes + ((warp >> log_c) << (11 + log_c)) + r * 64 + (chunk << 4);
 }
 
-/// [re | im] = matrix times 16 rows of kChunks x 8 columns.
+/// The matrix of the way back, for InverseOperand::multiply.
+__device__ __forceinline__ void load_radix_t(uint4 (&matrix)[2][2], uint32_t radix_t, int lane) {
+#pragma unroll
+  for (int q = 0; q < 4; ++q)
+    matrix[q >> 1][q & 1] = lds128(radix_t + (q * 32 + lane) * 16);
+}
+
+/// [re | im] = matrix times 16 rows of kTiles x 8 columns.
 template <int kTiles>
 __device__ __forceinline__ void outer_product(float (&out)[2][kTiles][4], const uint32_t (&mr)[4],
                                               const uint32_t (&mi)[4],
