@@ -9,16 +9,6 @@
 
 namespace hyena::nn {
 
-// NOLINTNEXTLINE(bugprone-copy-constructor-init): a copy's sources are other tensors
-FilterCache::FilterCache(const FilterCache& /*other*/) {}
-
-FilterCache& FilterCache::operator=(const FilterCache& other) {
-  if (this != &other) {
-    clear();
-  }
-  return *this;
-}
-
 bool FilterCache::Source::is(const at::Tensor& tensor) const {
   return alias.data_ptr() == tensor.data_ptr() && version == tensor._version() &&
          alias.scalar_type() == tensor.scalar_type() && alias.sizes() == tensor.sizes() &&

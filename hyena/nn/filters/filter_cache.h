@@ -13,14 +13,9 @@ namespace hyena::nn {
 /// Holds one (M, D, K) tensor of filters. A change of its sources is noticed when it goes through
 /// LibTorch: an operation in place (an optimizer, a loaded checkpoint), another dtype or device,
 /// other data. What writes to the memory behind LibTorch's back, through data_ptr() or .data(), is
-/// not. Calls from several threads are safe. Copies start empty.
+/// not. Calls from several threads are safe.
 class FilterCache {
  public:
-  FilterCache() = default;
-  FilterCache(const FilterCache& other);
-  FilterCache& operator=(const FilterCache& other);
-  ~FilterCache() = default;
-
   /// The first taps, at most `length`, of what `make(n)` gives for some n with length <= n <=
   /// longest; `make` must give prefixes of one another (LongFilter::filters). `make` runs again
   /// when a source changed, for longer filters (n doubles, so that generation of one token after
