@@ -24,19 +24,12 @@ __device__ __forceinline__ uint32_t seam(uint32_t buffer, int part, int warp, in
   return buffer + ((part * 8 + warp) * kTileRows + row) * 8;
 }
 
-/// Where a tile's gradients go.
-template <class T, bool kFull, bool kRagged>
-struct GradientTile {
+/// Where gradients go: elements n .. of a row, as many as exist.
+template <class T, bool kRagged>
+struct GradientWriter {
   Tensor<T> dp;
-  int b0, log_n1;
-
-  __device__ __forceinline__ int batch(int row) const { return b0 + (row >> log_n1); }
-  __device__ __forceinline__ int time(int row) const { return (row & ((1 << log_n1) - 1)) * 256; }
-  /// Eight adjacent elements.
-  __device__ __forceinline__ void store8(int channel, int row, int offset, uint4 v) const {
-    if (!kFull && batch(row) >= dp.batch) return;
-    const int n = time(row) + offset;
-    T* to = dp.row(batch(row), channel) + n;
+  __device__ __forceinline__ void put8(int batch, int channel, int n, uint4 v) const {
+    T* to = dp.row(batch, channel) + n;
     if (kRagged) {
       store4(to, v.x, v.y, dp.length - n, false);
       store4(to + 4, v.z, v.w, dp.length - n - 4, false);
@@ -44,10 +37,8 @@ struct GradientTile {
       *reinterpret_cast<uint4*>(to) = v;
     }
   }
-  __device__ __forceinline__ void store2(int channel, int row, int offset, uint32_t v) const {
-    if (!kFull && batch(row) >= dp.batch) return;
-    const int n = time(row) + offset;
-    T* to = dp.row(batch(row), channel) + n;
+  __device__ __forceinline__ void put2(int batch, int channel, int n, uint32_t v) const {
+    T* to = dp.row(batch, channel) + n;
     if (kRagged) {
       store4(to, v, 0U, min(dp.length - n, 2), false);
     } else {
@@ -56,12 +47,28 @@ struct GradientTile {
   }
 };
 
-/// dp of 2 x 4 values of dq (times 16 q + 4 t + j of this warp's 32), row `row`.
+/// ... of a tile of batch rows from b0.
 template <class T, bool kFull, bool kRagged>
-__device__ __forceinline__ void transposed_fir(const GradientTile<T, kFull, kRagged>& out,
-                                               const float (&dq)[2][4], const Fir& w, int part,
-                                               int channel, int row, uint32_t seams, int warp,
-                                               int lane) {
+struct GradientTile : GradientWriter<T, kRagged> {
+  int b0, log_n1;
+
+  __device__ __forceinline__ int batch(int row) const { return b0 + (row >> log_n1); }
+  __device__ __forceinline__ int time(int row) const { return (row & ((1 << log_n1) - 1)) * 256; }
+  __device__ __forceinline__ void store8(int channel, int row, int offset, uint4 v) const {
+    if (kFull || batch(row) < this->dp.batch)
+      this->put8(batch(row), channel, time(row) + offset, v);
+  }
+  __device__ __forceinline__ void store2(int channel, int row, int offset, uint32_t v) const {
+    if (kFull || batch(row) < this->dp.batch)
+      this->put2(batch(row), channel, time(row) + offset, v);
+  }
+};
+
+/// dp of 2 x 4 values of dq (times 16 q + 4 t + j of this warp's 32), row `row`.
+template <class T, class Out>
+__device__ __forceinline__ void transposed_fir(const Out& out, const float (&dq)[2][4],
+                                               const Fir& w, int part, int channel, int row,
+                                               uint32_t seams, int warp, int lane) {
   const int t = lane & 3;
   float next[2][2];
   const int source = (lane & 28) | ((t + 1) & 3);
@@ -96,8 +103,45 @@ __device__ __forceinline__ void transposed_fir(const GradientTile<T, kFull, kRag
                  : make_uint4(words[0][0], words[0][1], r0, r1));
 }
 
+/// dq of four adjacent times from d, the gradient of c or du there, and the inputs a, b with two
+/// times before them: da = d q_b (kDu) or d b, db = d q_a. `par` accumulates sum dq p (3 taps) and
+/// sum dq of one or two channels.
+template <bool kDu>
+__device__ __forceinline__ void input_gradients(float (&da)[4], float (&db)[4], const float (&d)[4],
+                                                const float (&a)[6], const float (&b)[6],
+                                                const Fir& fa, const Fir& fb, float (&par)[8]) {
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    da[j] = d[j] * (kDu ? fb(b + j) : b[j + 2]);
+    if (kDu) {
+      db[j] = d[j] * fa(a + j);
+      par[4] = fmaf(db[j], b[j], par[4]);
+      par[5] = fmaf(db[j], b[j + 1], par[5]);
+      par[6] = fmaf(db[j], b[j + 2], par[6]);
+      par[7] += db[j];
+    }
+    par[0] = fmaf(da[j], a[j], par[0]);
+    par[1] = fmaf(da[j], a[j + 1], par[1]);
+    par[2] = fmaf(da[j], a[j + 2], par[2]);
+    par[3] += da[j];
+  }
+}
+
+/// The last two times of every warp's 32 in row `row`, whose partial sums wait in the seams, with
+/// dq of the two times behind them.
+template <class T, class Out>
+__device__ __forceinline__ void finish_seam(const Out& out, const Fir& f, uint2 behind, int part,
+                                            int channel, int row, uint32_t seams, int warp) {
+  const uint2 partial = lds64(seam(seams, part, warp, row));
+  const float n0 = __uint_as_float(behind.x);
+  const float n1 = __uint_as_float(behind.y);
+  const float y0 = fmaf(f.w0, n0, __uint_as_float(partial.x));
+  const float y1 = fmaf(f.w0, n1, fmaf(f.w1, n0, __uint_as_float(partial.y)));
+  out.store2(channel, row, 32 * warp + 30, Element<T>::pack(y0, y1));
+}
+
 /// The whole last phase of one half-block: half 0 makes dq_x0 from c, half 1 dq_x1 and dq_v from
-/// du. `par` accumulates sum dq p (3 taps) and sum dq of one or two channels.
+/// du.
 /// `in`: the pair of inputs (x0, dy) or (x1, v), plus `offset`. `down(i, r)`: factor of c or du.
 template <class T, bool kFull, bool kRagged, bool kDu, class Down, class Starts>
 __device__ __forceinline__ void gate_gradients(
@@ -142,25 +186,11 @@ __device__ __forceinline__ void gate_gradients(
         }
         float b[6];
         widen<T>(b, hb, xb);
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          da[q][j] = d[j] * (kDu ? fb(b + j) : b[j + 2]);
-          if (kDu) {
-            db[q][j] = d[j] * fa(a + j);
-            par[4] = fmaf(db[q][j], b[j], par[4]);
-            par[5] = fmaf(db[q][j], b[j + 1], par[5]);
-            par[6] = fmaf(db[q][j], b[j + 2], par[6]);
-            par[7] += db[q][j];
-          }
-          par[0] = fmaf(da[q][j], a[j], par[0]);
-          par[1] = fmaf(da[q][j], a[j + 1], par[1]);
-          par[2] = fmaf(da[q][j], a[j + 2], par[2]);
-          par[3] += da[q][j];
-        }
+input_gradients<kDu>(da[q], db[q], d, a, b, fa, fb, par);
       }
       constexpr int kPart = kDu ? 1 : 0;
-      transposed_fir(out, da, fa, kPart, kPart * channels + channel, row, seams, warp, lane);
-      if (kDu) transposed_fir(out, db, fb, 2, 2 * channels + channel, row, seams, warp, lane);
+      transposed_fir<T>(out, da, fa, kPart, kPart * channels + channel, row, seams, warp, lane);
+      if (kDu) transposed_fir<T>(out, db, fb, 2, 2 * channels + channel, row, seams, warp, lane);
     }
   }
 }
@@ -169,10 +199,11 @@ __device__ __forceinline__ void gate_gradients(
 /// bias], and (fused kernels) the spectrum of dh in fragment order.
 constexpr int kParameterSums = 12;
 
-/// Sums `par` over the warps in fixed order into slot[kParameterSums]. All 16 warps; `scratch`:
-/// 512 bytes of shared memory that nobody else uses until the next barrier.
-__device__ __forceinline__ void store_parameter_sums(float (&par)[8], float* scratch, float* slot,
-                                                     int tid) {
+/// Sums `par` over the warps in fixed order: store(i, sum), i < kParameterSums. All 16 warps;
+/// `scratch`: 512 bytes of shared memory that nobody else uses until the next barrier.
+template <class Store>
+__device__ __forceinline__ void add_parameter_sums(float (&par)[8], float* scratch, int tid,
+                                                   Store store) {
 #pragma unroll
   for (int i = 0; i < 8; ++i)
 #pragma unroll
@@ -188,7 +219,7 @@ __device__ __forceinline__ void store_parameter_sums(float (&par)[8], float* scr
     float sum = 0.F;
     for (int w = 0; w < 8; ++w)
       sum += scratch[(tid < 4 ? w : 8 + w) * 8 + (tid < 4 ? tid : tid - 4)];
-    slot[tid] = sum;
+    store(tid, sum);
   }
 }
 

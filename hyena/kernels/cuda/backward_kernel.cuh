@@ -184,9 +184,9 @@ __global__ void __launch_bounds__(kThreads, 1)
         float z[4][2][4];
         if (half != 0) {
           const Fir f(fir + 32);
-          gate_tile<T, kFull, false>(z, gate_at, 0, f, f, gate_starts);
+          gate_tile<T, false>(z, gate_at, 0, f, f, gate_starts);
         } else {
-          gate_tile<T, kFull, true>(z, gate_at, odd_buffer, Fir(fir), Fir(fir + 16), gate_starts);
+          gate_tile<T, true>(z, gate_at, odd_buffer, Fir(fir), Fir(fir + 16), gate_starts);
         }
         TileScale<kFull>::publish(maxima, z, kLogN1, warp, lane);
         team_barrier(half + 1);
@@ -284,7 +284,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       __syncthreads();
       // Long complete in the fused kernel: makes the copies visible to this warp.
       mbarrier_wait(half != 0 ? bar_now : bar_x0y, half != 0 ? phase_x1v : phase_x0y);
-      const GradientTile<T, kFull, kRagged> out{a.dp, here.b, kLogN1};
+      const GradientTile<T, kFull, kRagged> out{{a.dp}, here.b, kLogN1};
       {
         const int fresh = fresh_thread_index();
         const int warp = (fresh >> 5) & 7;
@@ -321,19 +321,14 @@ __global__ void __launch_bounds__(kThreads, 1)
         const int part = half + again;
         const int w = half_tid >> 5;
         const int row = half_tid & 31;
-        const uint2 partial = lds64(seam(seams, part, w, row));
-        uint2 next = make_uint2(0, 0);
+        uint2 behind = make_uint2(0, 0);
         if (w < 7) {
-          next = lds64(seam(seams, part, w + 1, row) + kSeamHalf);
+          behind = lds64(seam(seams, part, w + 1, row) + kSeamHalf);
         } else if (((row + 1) & n1_mask) != 0) {
-          next = lds64(seam(seams, part, 0, row + 1) + kSeamHalf);
+          behind = lds64(seam(seams, part, 0, row + 1) + kSeamHalf);
         }
         const Fir f(fir + (part == 0 ? 32 : 16 * (part - 1)));
-        const float n0 = __uint_as_float(next.x);
-        const float n1 = __uint_as_float(next.y);
-        const float y0 = fmaf(f.w0, n0, __uint_as_float(partial.x));
-        const float y1 = fmaf(f.w0, n1, fmaf(f.w1, n0, __uint_as_float(partial.y)));
-        out.store2(part * channels + d, row, 32 * w + 30, Element<T>::pack(y0, y1));
+        finish_seam<T>(out, f, behind, part, part * channels + d, row, seams, w);
       }
     }
     // ---- end of this block's share of the channel; slot: unique since ranges are contiguous
@@ -346,8 +341,9 @@ __global__ void __launch_bounds__(kThreads, 1)
       for (int e = 0; e < 8; ++e)
         to[i * 4096 + e * 32] = make_float2(sum_re[i][e] * unit, sum_im[i][e] * unit);
     __syncthreads();  // seams read: their buffer is free
-    store_parameter_sums(par, reinterpret_cast<float*>(smem + kSeamOffset),
-                         a.parameter_sums + slot * kParameterSums, tid);
+    add_parameter_sums(par, reinterpret_cast<float*>(smem + kSeamOffset), tid, [&](int i, float v) {
+      a.parameter_sums[slot * kParameterSums + i] = v;
+    });
   }
 #endif
 }

@@ -48,8 +48,8 @@ __device__ __forceinline__ void widen(float (&f)[6], uint32_t halo, uint2 x) {
 
 /// z = FIR_a(first input) * FIR_b(second input), or * second input itself (!kBothFiltered).
 /// `starts(s)`: this lane's first value at step s is the first of its row, zeros come before it.
-template <class T, bool kFull, bool kBothFiltered, class Starts>
-__device__ __forceinline__ void gate_tile(float (&z)[4][2][4], const GateAddress<kFull>& in,
+template <class T, bool kBothFiltered, class Address, class Starts>
+__device__ __forceinline__ void gate_tile(float (&z)[4][2][4], const Address& in,
                                           uint32_t buffer_offset, const Fir& fa, const Fir& fb,
                                           Starts starts) {
   using E = Element<T>;

@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       __syncwarp();  // this warp has read its columns of the exchange buffer
       // ---- column phase
       float z[4][2][4];
-      gate_tile<T, kFull, true>(z, gate_at, 0, Fir(fir), Fir(fir + 16), starts);
+      gate_tile<T, true>(z, gate_at, 0, Fir(fir), Fir(fir + 16), starts);
       TileScale<kFull>::publish(maxima, z, log_n1, warp, lane);
       uint4 radix[4];
 #pragma unroll

@@ -88,6 +88,17 @@ __device__ __forceinline__ uint4 ldg128(const uint4* p) {
                : "l"(p));
   return v;
 }
+/// Inputs that a lane multiplies as they are; volatile, so that they are asked for where they stand.
+__device__ __forceinline__ uint2 ldg64(const void* p) {
+  uint2 v;
+  asm volatile("ld.global.nc.v2.u32 {%0,%1},[%2];" : "=r"(v.x), "=r"(v.y) : "l"(p));
+  return v;
+}
+__device__ __forceinline__ uint32_t ldg32(const void* p) {
+  uint32_t v;
+  asm volatile("ld.global.nc.u32 %0,[%1];" : "=r"(v) : "l"(p));
+  return v;
+}
 
 // ------------------------------------------------------------------------------ tensor cores
 /// c += a b: a 16x16 (row), b 16x8 (column), fp16 operands, float32 accumulators.
@@ -218,11 +229,23 @@ __device__ __forceinline__ void remote_copy(uint32_t remote_dst, uint32_t src, u
       "r"(src), "r"(bytes), "r"(remote_bar)
       : "memory");
 }
+/// One or two words, counted like a copy.
 __device__ __forceinline__ void remote_store(uint32_t remote_dst, uint32_t x, uint32_t remote_bar) {
   asm volatile(
       "st.async.shared::cluster.mbarrier::complete_tx::bytes.u32 [%0],%1,[%2];" ::"r"(remote_dst),
       "r"(x), "r"(remote_bar)
       : "memory");
+}
+__device__ __forceinline__ void remote_store(uint32_t remote_dst, uint2 x, uint32_t remote_bar) {
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.u32 [%0],{%1,%2},[%3];" ::"r"(
+          remote_dst),
+      "r"(x.x), "r"(x.y), "r"(remote_bar)
+      : "memory");
+}
+/// The same without a barrier: cluster_barrier must follow.
+__device__ __forceinline__ void cluster_store(uint32_t remote_dst, uint32_t x) {
+  asm volatile("st.shared::cluster.u32 [%0],%1;" ::"r"(remote_dst), "r"(x) : "memory");
 }
 
 // ------------------------------------------------------------------------------ copies

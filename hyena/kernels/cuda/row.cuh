@@ -129,17 +129,23 @@ __device__ __forceinline__ void row_inverse(RowData& x, const RowConstants& k) {
                           k.twiddle_im[2 * q + r]);
 }
 
-/// Conjugate first twiddle, and back to the exchange buffer.
-template <int kImaginary = kPlaneBytes>
-__device__ __forceinline__ void store_row(const float (&cr)[2][4], const float (&ci)[2][4],
-                                          const RowData& twist, uint32_t at) {
-  RowData x;
+/// Conjugate first twiddle: accumulators to what ldmatrix brought.
+__device__ __forceinline__ void untwist_row(RowData& x, const float (&cr)[2][4],
+                                            const float (&ci)[2][4], const RowData& twist) {
 #pragma unroll
   for (int q = 0; q < 2; ++q)
 #pragma unroll
     for (int r = 0; r < 2; ++r)
       pack_multiply<true>(x.re[2 * r + q], x.im[2 * r + q], cr[q][2 * r], cr[q][2 * r + 1],
                           ci[q][2 * r], ci[q][2 * r + 1], twist.re[2 * r + q], twist.im[2 * r + q]);
+}
+
+/// The same, and back to the exchange buffer.
+template <int kImaginary = kPlaneBytes>
+__device__ __forceinline__ void store_row(const float (&cr)[2][4], const float (&ci)[2][4],
+                                          const RowData& twist, uint32_t at) {
+  RowData x;
+  untwist_row(x, cr, ci, twist);
   stmatrix_trans(at, x.re);
   stmatrix_trans(at + kImaginary, x.im);
 }

@@ -28,6 +28,18 @@ struct SlotRange {
   }
 };
 
+/// Sum i < kParameterSums of channel d (of `channels`) to where it belongs.
+__device__ __forceinline__ void store_parameter(const CudaMixerGradients& to, float sum, int i,
+                                                int d, int channels, int taps) {
+  const int channel = (i >> 2) * channels + d;
+  const int tap = (i & 3) - (3 - taps);
+  if ((i & 3) == 3) {
+    to.dbias_C[channel] = sum;
+  } else if (tap >= 0) {
+    to.dweight_CT[channel * taps + tap] = sum;
+  }
+}
+
 /// Gradients of the short convolutions of channel d (of `channels`) from slots slot0 + first to
 /// slot0 + last, in this order.
 __device__ __forceinline__ void finish_parameters(const float* sums, int64_t slot0, int first,
@@ -37,13 +49,7 @@ __device__ __forceinline__ void finish_parameters(const float* sums, int64_t slo
   float sum = 0.F;
   for (int b = first; b <= last; ++b)
     sum += sums[(slot0 + b) * kParameterSums + tid];
-  const int channel = (tid >> 2) * channels + d;
-  const int tap = (tid & 3) - (3 - taps);
-  if ((tid & 3) == 3) {
-    to.dbias_C[channel] = sum;
-  } else if (tap >= 0) {
-    to.dweight_CT[channel * taps + tap] = sum;
-  }
+  store_parameter(to, sum, tid, d, channels, taps);
 }
 
 }  // namespace hyena::kernels::cuda

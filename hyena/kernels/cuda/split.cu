@@ -45,6 +45,7 @@ struct FilterBuffer {
   std::uint32_t* exponent;
   std::uint32_t* tile_exponents;
   uint4* twists;
+  uint4* radix;  // of clusters
   uint4* spectrum;
 
   FilterBuffer(const MixerProblem& m, const void* buffer) {
@@ -55,6 +56,7 @@ struct FilterBuffer {
     exponent = at.take<std::uint32_t>(channels * sizeof(std::uint32_t));
     tile_exponents = at.take<std::uint32_t>(exponent_bytes(shape_of(m), channels));
     twists = at.take<uint4>(static_cast<std::size_t>(shape_of(m).rows()) * 1024);
+    radix = at.take<uint4>(std::size_t{512 * sizeof(uint4)} << shape_of(m).log_c);
     spectrum = at.take<uint4>(0);
   }
   [[nodiscard]] SplitFilter view() const { return {tables, scale, exponent, spectrum}; }
@@ -70,6 +72,15 @@ CUtensorMap input_map(const MixerProblem& m, const SplitShape& s, const void* da
                                 static_cast<cuuint64_t>(2 * m.shape.row_stride)};
   const cuuint32_t box[5] = {32, 16, cuuint32_t{2} << s.log_c, 1, 1};
   return encode_tensor_map(data, dim, stride, box, CU_TENSOR_MAP_SWIZZLE_64B);
+}
+/// Boxes of 32 rows, c apart, of 256 columns in blocks of 64: an input of a cluster's block.
+CUtensorMap cluster_map(const MixerProblem& m, const SplitShape& s, const void* data, int parts) {
+  const cuuint64_t dim[5] = {64, 32, cuuint64_t{1} << s.log_c, 4,
+                             static_cast<cuuint64_t>(m.shape.batch * parts * m.shape.channels)};
+  const cuuint64_t stride[4] = {cuuint64_t{512} << s.log_c, 512, 128,
+                                static_cast<cuuint64_t>(2 * m.shape.row_stride)};
+  const cuuint32_t box[5] = {64, 32, 1, 4, 1};
+  return encode_tensor_map(data, dim, stride, box, CU_TENSOR_MAP_SWIZZLE_128B);
 }
 /// Boxes of 32 columns x C rows of one plane of scratch.
 CUtensorMap scratch_map(const SplitShape& s, const void* data, std::size_t rows) {
@@ -96,11 +107,12 @@ void cluster_forward(const MixerProblem& m, const SplitShape& s, const ForwardCa
   a.filter = filter.view();
   a.tables = filter.tables;
   a.twists = filter.twists;
+  a.radix = filter.radix;
   a.shape = s;
   a.channels = static_cast<int>(m.shape.channels);
   a.wide = m.wide(call.p, call.y);
-  launch_cluster_forward(a, ragged, ragged ? CUtensorMap{} : input_map(m, s, call.p, 3),
-                         ragged ? CUtensorMap{} : input_map(m, s, call.y, 1), call.stream);
+  launch_cluster_forward(a, ragged, ragged ? CUtensorMap{} : cluster_map(m, s, call.p, 3),
+                         call.stream);
 }
 
 template <class T>
@@ -178,8 +190,29 @@ struct BackwardBuffer {
 };
 
 template <class T>
+void cluster_backward(const MixerProblem& m, const SplitShape& s, const BackwardCall& call) {
+  const FilterBuffer filter(m, call.spectrum);
+  const bool ragged = !whole(m, s, call.p, call.dy, call.gradients.dp_BCL);
+  const ClusterBackwardArgs<T> a{m.input<T>(call.p, 3),
+                                 m.input<T>(call.dy, 1),
+                                 m.output<T>(call.gradients.dp_BCL, 3),
+                                 m.conv(call.weight, call.bias),
+                                 filter.view(),
+                                 filter.tables,
+                                 filter.twists,
+                                 filter.radix,
+                                 s,
+                                 m.wide(call.p, call.dy, call.gradients.dp_BCL),
+                                 call.gradients,
+                                 m.shape.filter_length};
+  launch_cluster_backward(a, ragged, ragged ? CUtensorMap{} : cluster_map(m, s, call.p, 3),
+                          ragged ? CUtensorMap{} : cluster_map(m, s, call.dy, 1), call.stream);
+}
+
+template <class T>
 void backward(const MixerProblem& m, const BackwardCall& call) {
   const SplitShape s = shape_of(m);
+  if (s.log_rho == 0) return cluster_backward<T>(m, s, call);
   const FilterBuffer filter(m, call.spectrum);
   const BackwardBuffer w(m, call.workspace);
   const int channels = static_cast<int>(m.shape.channels);
@@ -205,9 +238,7 @@ void backward(const MixerProblem& m, const BackwardCall& call) {
                                channels,      batch,
                                filter.tables, {},
                                w.sums,        w.sum_exponents};
-  s.log_rho == 0
-      ? launch_split_rows(products, m.multiprocessors, call.stream)
-      : launch_split_deep_rows(products, Rows::kBackward, m.multiprocessors, call.stream);
+  launch_split_deep_rows(products, Rows::kBackward, m.multiprocessors, call.stream);
   const Tensor<T> dp = m.output<T>(call.gradients.dp_BCL, 3);
   const SplitGradientArgs<T> from_c{
       p, dy, 0, 0, dp, conv, filter.view(), s, wide, w.z_exponents, w.parameter_sums};
@@ -238,12 +269,13 @@ void split_spectrum(const MixerProblem& m, const float* h, const float* skip, vo
   const SplitShape s = shape_of(m);
   const FilterBuffer to(m, spectrum);
   const int channels = static_cast<int>(m.shape.channels);
-  launch_split_tables(to.tables, to.twists, s, to.exponent, channels, stream);
+  launch_split_tables(to.tables, to.twists, to.radix, s, to.exponent, channels, stream);
   const SplitSpectrum written{to.scale, to.exponent, to.spectrum};
   if (s.log_rho == 0) {
     ClusterArgs<__half> a{};
     a.tables = to.tables;
     a.twists = to.twists;
+    a.radix = to.radix;
     a.shape = s;
     a.channels = channels;
     a.h = h;
@@ -292,6 +324,7 @@ void split_forward(const MixerProblem& m, const ForwardCall& call) {
 }
 
 std::size_t split_backward_workspace(const MixerProblem& m) {
+  if (shape_of(m).log_rho == 0) return 0;  // one kernel
   return BackwardBuffer(m, nullptr).bytes;
 }
 

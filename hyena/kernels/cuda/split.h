@@ -7,12 +7,12 @@
 //             spectrum, and back
 //   columns   inverse over k1, gates, short convolutions           (docs/math/cuda_split.md)
 //
-// forward, N <= 65536   cluster_forward.cu: everything in one pass, a row in a cluster of blocks
-// forward beyond        split_analysis, split_deep_rows, split_synthesis
-// backward              split_analysis of z and of g; split_rows, or split_deep_rows where rho > 1;
-//                       split_gradients from c, from du, and of the filter
-//
-// What passes between kernels is fp16, one complex number per point, in device memory.
+// N <= 65536 (rho = 1)  everything in one pass, a row in a cluster of c blocks: cluster_forward.cu,
+//                       cluster_backward.cu
+// beyond (c = 8)        forward: split_analysis, split_deep_rows, split_synthesis
+//                       backward: split_analysis of z and of g, split_deep_rows, split_gradients
+//                       from c, from du, split_filter_gradient; what passes between these kernels
+//                       is fp16, one complex number per point, in device memory
 #pragma once
 
 #include <cstddef>
@@ -146,6 +146,7 @@ struct ClusterArgs {
   SplitFilter filter;
   const SplitTables* tables;
   const uint4* twists;  // [C][re, im][lane]
+  const uint4* radix;   // [tau][there, back][re, im][2 x 2 blocks of 16 x 16][lane]
   SplitShape shape;
   int channels;
   bool wide;
@@ -157,21 +158,39 @@ struct ClusterArgs {
 };
 template <class T>
 void launch_cluster_forward(const ClusterArgs<T>& a, bool ragged, const CUtensorMap& map_p,
-                            const CUtensorMap& map_y, cudaStream_t stream);
+                            cudaStream_t stream);
 void launch_cluster_filter(const ClusterArgs<__half>& a, cudaStream_t stream);
 
-void launch_split_tables(SplitTables* tables, uint4* twists, const SplitShape& s, uint32_t* zeros,
-                         int zero_count, cudaStream_t stream);
+
+/// Their gradients (cluster_backward.cu).
+template <class T>
+struct ClusterBackwardArgs {
+  Tensor<const T> p, dy;
+  Tensor<T> dp;
+  ShortConv conv;
+  SplitFilter filter;
+  const SplitTables* tables;
+  const uint4* twists;
+  const uint4* radix;  // as ClusterArgs
+  SplitShape shape;
+  bool wide;
+  CudaMixerGradients to;
+  int64_t filter_length;
+};
+template <class T>
+void launch_cluster_backward(const ClusterBackwardArgs<T>& a, bool ragged, const CUtensorMap& map_p,
+                             const CUtensorMap& map_dy, cudaStream_t stream);
+
+void launch_split_tables(SplitTables* tables, uint4* twists, uint4* radix, const SplitShape& s,
+                         uint32_t* zeros, int zero_count, cudaStream_t stream);
 void launch_split_filter(const SplitAnalysisArgs<__half>& a, int multiprocessors,
                          const CUtensorMap& map_out, cudaStream_t stream);
 template <class T>
 void launch_split_gate(const SplitAnalysisArgs<T>& a, bool both_filtered, bool ragged,
                        int multiprocessors, const CUtensorMap& map_a, const CUtensorMap& map_b,
                        const CUtensorMap& map_out, cudaStream_t stream);
-void launch_split_rows(const SplitRowsArgs& a, int multiprocessors,
-                       cudaStream_t stream);  // backward, rho = 1
 void launch_split_deep_rows(const SplitRowsArgs& a, Rows mode, int multiprocessors,
-                            cudaStream_t stream);  // rho > 1
+                            cudaStream_t stream);
 template <class T>
 void launch_split_gradients(const SplitGradientArgs<T>& a, bool from_du, bool ragged,
                             int multiprocessors, const CUtensorMap& map_a, const CUtensorMap& map_b,

@@ -75,8 +75,32 @@ __device__ uint32_t split_table_word(int word, const SplitShape& s) {
 constexpr int kTableBlocks = 24;
 
 /// Tables, zeros, and behind them one block for every eight rows of twists.
-__global__ void split_tables(uint32_t* tables, uint4* twists, SplitShape s, uint32_t* zeros,
-                             int zero_count) {
+/// Radix 32 of block tau of a cluster (ClusterArgs::radix): rows k1 of columns m, or the reverse.
+__device__ uint32_t cluster_radix_word(int word, const SplitShape& s) {
+  const int q = word & 3;
+  const int g = (word >> 4) & 7;
+  const int t = (word >> 2) & 3;
+  const int u = word >> 7;  // [tau][back][part][block][half]
+  const int half = u & 1;
+  const int block = (u >> 1) & 1;
+  const bool imaginary = ((u >> 2) & 1) != 0;
+  const bool back = ((u >> 3) & 1) != 0;
+  const int tau = u >> 4;
+  const double gain = 0.125 / (1 << ((s.log_c + 1) / 2));
+  const int row = 16 * block + g + 8 * (q & 1);
+  double v[2];
+  for (int e = 0; e < 2; ++e) {
+    const int k1 = back ? 16 * half + 8 * (q >> 1) + 2 * t + e : row;
+    const int m = back ? row : 16 * (q >> 1) + 2 * t + half + 8 * e;
+    const int64_t period = int64_t{128} << s.log_c;
+    const int n1 = (m << s.log_c) + tau;
+    const Complex64 z = root(static_cast<int64_t>(n1) * (4 * k1 - 1) + period, period);
+    v[e] = gain * (imaginary ? z.im : z.re);
+  }
+  return half_pair(v[0], v[1]);
+}
+__global__ void split_tables(uint32_t* tables, uint4* twists, uint32_t* radix, SplitShape s,
+                             uint32_t* zeros, int zero_count) {
   if (blockIdx.x >= kTableBlocks) {
     const int row = 8 * (blockIdx.x - kTableBlocks) + (threadIdx.x >> 5);
     const int lane = threadIdx.x & 31;
@@ -89,6 +113,8 @@ __global__ void split_tables(uint32_t* tables, uint4* twists, SplitShape s, uint
   const int step = kTableBlocks * blockDim.x;
   for (int w = blockIdx.x * blockDim.x + threadIdx.x; w < 4 * kSplitTableVectors; w += step)
     tables[w] = split_table_word(w, s);
+  for (int w = blockIdx.x * blockDim.x + threadIdx.x; w < (2048 << s.log_c); w += step)
+    radix[w] = cluster_radix_word(w, s);
   for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < zero_count; i += step)
     zeros[i] = 0;
 }
@@ -202,10 +228,11 @@ void launch(const SplitAnalysisArgs<T>& a, int multiprocessors, const CUtensorMa
 
 }  // namespace
 
-void launch_split_tables(SplitTables* tables, uint4* twists, const SplitShape& s, uint32_t* zeros,
-                         int zero_count, cudaStream_t stream) {
-  split_tables<<<kTableBlocks + s.rows() / 8, 256, 0, stream>>>(reinterpret_cast<uint32_t*>(tables),
-                                                                twists, s, zeros, zero_count);
+void launch_split_tables(SplitTables* tables, uint4* twists, uint4* radix, const SplitShape& s,
+                         uint32_t* zeros, int zero_count, cudaStream_t stream) {
+  split_tables<<<kTableBlocks + s.rows() / 8, 256, 0, stream>>>(
+      reinterpret_cast<uint32_t*>(tables), twists, reinterpret_cast<uint32_t*>(radix), s, zeros,
+      zero_count);
   check(cudaGetLastError(), "launch of the mixer's tables");
 }
 

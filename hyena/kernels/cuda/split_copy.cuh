@@ -105,4 +105,15 @@ __device__ __forceinline__ void store_split_output(uint32_t from, const CUtensor
   bulk_commit();
 }
 
+/// Four floats, of which `left` exist.
+__device__ __forceinline__ void store_floats(float* to, const float (&v)[4], int64_t left) {
+  if (reinterpret_cast<uintptr_t>(to) % 16 == 0 && left >= 4) {
+    *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
+  } else {
+#pragma unroll
+    for (int j = 0; j < 4; ++j)
+      if (j < left) to[j] = v[j];
+  }
+}
+
 }  // namespace hyena::kernels::cuda

@@ -88,14 +88,7 @@ __global__ void __launch_bounds__(kThreads, 2)
           for (int j = 0; j < 4; ++j)
             v[j] = acc[q][j >> 1][2 * r + (j & 1)] * factor;
           if (n == 0) a.to.dskip_D[at.channel] = v[0];
-          float* dh = a.to.dh_DK + at.channel * a.filter_length + n;
-          if (reinterpret_cast<uintptr_t>(dh) % 16 == 0 && n + 4 <= a.filter_length) {
-            *reinterpret_cast<float4*>(dh) = make_float4(v[0], v[1], v[2], v[3]);
-          } else {
-#pragma unroll
-            for (int j = 0; j < 4; ++j)
-              if (n + j < a.filter_length) dh[j] = v[j];
-          }
+          store_floats(a.to.dh_DK + at.channel * a.filter_length + n, v, a.filter_length - n);
         }
       }
     }

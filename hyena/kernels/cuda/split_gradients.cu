@@ -260,23 +260,13 @@ __global__ void __launch_bounds__(kThreads, 2)
           widen<T>(u, before_a[q], xa[q]);
           float v[6];
           widen<T>(v, before_b[q], xb[q]);
+float d[4];
 #pragma unroll
           for (int j = 0; j < 4; ++j) {
-            float d = acc[q][j >> 1][2 * r + (j & 1)] * factor;
-            if (kRagged && n0 + 16 * q + 4 * t + j >= a.dp.length) d = 0.F;
-            da[q][j] = d * (kDu ? fb(v + j) : v[j + 2]);
-            if (kDu) {
-              db[q][j] = d * fa(u + j);
-              par[4] = fmaf(db[q][j], v[j], par[4]);
-              par[5] = fmaf(db[q][j], v[j + 1], par[5]);
-              par[6] = fmaf(db[q][j], v[j + 2], par[6]);
-              par[7] += db[q][j];
-            }
-            par[0] = fmaf(da[q][j], u[j], par[0]);
-            par[1] = fmaf(da[q][j], u[j + 1], par[1]);
-            par[2] = fmaf(da[q][j], u[j + 2], par[2]);
-            par[3] += da[q][j];
+            d[j] = acc[q][j >> 1][2 * r + (j & 1)] * factor;
+            if (kRagged && n0 + 16 * q + 4 * t + j >= a.dp.length) d[j] = 0.F;
           }
+          input_gradients<kDu>(da[q], db[q], d, u, v, fa, fb, par);
         }
         // dq of the two times behind the block, meant for lanes t = 0
         float edge_a[2];

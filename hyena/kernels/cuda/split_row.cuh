@@ -48,9 +48,12 @@ __device__ __forceinline__ uint32_t spectrum_factor(const SplitFilter& filter, i
   const int exponent = static_cast<int>(__ldg(filter.exponent + d));
   return half_power(exponent > 126 ? exponent - 126 : 0);
 }
-__device__ __forceinline__ void shrink(RowData& x, uint32_t factor) {
+template <class Row>
+constexpr int kWords = sizeof(Row) / 8;  // of its real, or imaginary, parts
+template <class Row>
+__device__ __forceinline__ void shrink(Row& x, uint32_t factor) {
 #pragma unroll
-  for (int q = 0; q < 4; ++q) {
+  for (int q = 0; q < kWords<Row>; ++q) {
     x.re[q] = half_product(x.re[q], factor);
     x.im[q] = half_product(x.im[q], factor);
   }

@@ -132,6 +132,22 @@ struct ExchangeAddress {
   }
 };
 
+/// Elements n .. n + 7 of a row of `length` by 16- or 4-byte asynchronous copies, zeros behind it.
+template <class T>
+__device__ __forceinline__ void copy_eight(uint32_t to, const T* row, int n, int length,
+                                           bool wide) {
+  const int valid = 2 * min(max(length - n, 0), 8);
+  if (wide) {
+    async_copy<16>(to, valid > 0 ? row + n : row, valid);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int left = min(max(valid - 4 * i, 0), 4);
+      async_copy<4>(to + 4 * i, left > 0 ? row + n + 2 * i : row, left);
+    }
+  }
+}
+
 /// One channel of a tile by 16- or 4-byte asynchronous copies of `kThreads` threads: any length,
 /// any batch, zeros beyond both.
 template <int kThreads, class T>
@@ -143,18 +159,8 @@ __device__ __forceinline__ void copy_tile(uint32_t dst, const Tensor<const T>& x
     const int m = 8 * (q & 31);
     const int b = b0 + (r >> log_n1);
     const int n = 256 * (r & ((1 << log_n1) - 1)) + m;
-    const int valid = b < x.batch ? 2 * min(max(x.length - n, 0), 8) : 0;
-    const T* src = valid > 0 ? x.row(b, c) + n : x.data;
-    const uint32_t to = at_time(dst, r, m);
-    if (wide) {
-      async_copy<16>(to, src, valid);
-    } else {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int left = min(max(valid - 4 * i, 0), 4);
-        async_copy<4>(to + 4 * i, left > 0 ? src + 2 * i : x.data, left);
-      }
-    }
+    copy_eight(at_time(dst, r, m), x.row(min(b, x.batch - 1), c), n, b < x.batch ? x.length : 0,
+               wide);
   }
 }
 

@@ -1,0 +1,527 @@
+// Rows of 16384 to 65536 points, backward, in one pass: a cluster of c = 2, 4 or 8 blocks holds a
+// row (cluster.cuh). All gradients.
+//
+//   half 0   z = q_x1 q_v, radix 32  \  exchange, radix c;  256 points of two k1 per warp: S += conj(Z) G,
+//   half 1   g = dy q_x0, radix 32   /  Z H, G conj(H), back;  radix c, exchange
+//   half 0   c, dq_x0, dp_x0         half 1   du, dq_x1, dq_v, dp_x1, dp_v
+//   and behind the last row of a channel: S back to dh
+//
+// Mapping   16 warps per block, one block per SM. A cluster owns whole channels, so that S stays in
+//           32 float32 registers per lane, summed in batch order. The column phases read x1, v, x0
+//           and dy twice: from shared memory, where they arrive a row ahead, and from the L2.
+// Budget    14 bytes per point of device memory, 16 (c - 1) / c between multiprocessors, 8 of the
+//           inputs, 8 of spectrum and twist from the L2
+// Registers 128 (65,536 / 512); shared memory 226 KiB
+// Numerics  as split.h; equal bits on equal devices
+#include "hyena/kernels/cuda/backward.cuh"
+#include "hyena/kernels/cuda/cluster.cuh"
+#include "hyena/kernels/cuda/cluster_launch.h"
+#include "hyena/kernels/cuda/slots.cuh"
+#include "hyena/kernels/cuda/split_copy.cuh"
+
+namespace hyena::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 2 * kClusterThreads;
+constexpr int kSignalBytes = 2 * kExchangeBytes;                    // planes, rows
+constexpr int kPlanesOffset = 4 * kInputBytes;                      // behind x1, v, x0, dy
+constexpr int kEdgeOffset = kPlanesOffset + 2 * kSignalBytes;       // x1; of v kInputBytes behind
+constexpr int kX0EdgeOffset = kEdgeOffset + 128;
+constexpr int kRadixOffset = kX0EdgeOffset + 128;                   // there and back
+constexpr int kWgmmaOffset = kRadixOffset + 8192;                   // wgmma_b, row constants
+constexpr int kFirOffset = kWgmmaOffset + 5120;                     // [x1, v, x0][4]
+constexpr int kMaximaOffset = kFirOffset + 64;                  // of both halves
+constexpr int kExponentOffset = kMaximaOffset + 2 * 64;             // [z, g, S][tau]
+constexpr int kMostOffset = kExponentOffset + 3 * 32;               // of rows of z and g
+constexpr int kBarrierOffset = kMostOffset + 8;                     // inputs, rows, planes, seams [z, g]; S
+constexpr int kSeamOffset = kEdgeOffset + kInputBytes + 128;
+constexpr int kBehindOffset = kSeamOffset + kSeamBytes;             // [part][row] dq of the next n1
+constexpr int kParameterOffset = kBehindOffset + 3 * kTileRows * 8; // [tau][kParameterSums]
+constexpr int kSharedBytes = kParameterOffset + 8 * kParameterSums * 4;
+static_assert(kBarrierOffset + 72 <= kEdgeOffset + kInputBytes);
+static_assert(kSharedBytes <= 232448, "227 KiB of shared memory per block");
+
+/// Gradients of a tile of a cluster.
+template <class T, int kLogC, bool kRagged>
+struct ClusterGradients : GradientWriter<T, kRagged> {
+  int batch;
+  ClusterPlace<kLogC> place;
+  __device__ __forceinline__ void store8(int channel, int row, int offset, uint4 v) const {
+    this->put8(batch, channel, place.time(row) + offset, v);
+  }
+  __device__ __forceinline__ void store2(int channel, int row, int offset, uint32_t v) const {
+    this->put2(batch, channel, place.time(row) + offset, v);
+  }
+};
+
+/// One half of a block: where its data lies. Made anew in every phase, so that addresses need not
+/// stay in registers.
+struct HalfBlock {
+  uint32_t base;
+  int half, tid;
+  __device__ __forceinline__ explicit HalfBlock(uint32_t smem) : base(smem) {
+    const int fresh = fresh_thread_index();
+    half = fresh >> 8;
+    tid = fresh & 255;
+  }
+  __device__ __forceinline__ int warp() const { return tid >> 5; }
+  __device__ __forceinline__ int lane() const { return tid & 31; }
+  __device__ __forceinline__ void barrier() const { team_barrier(half + 1); }
+  __device__ __forceinline__ uint32_t inputs() const { return base + half * 2 * kInputBytes; }
+  __device__ __forceinline__ uint32_t edges() const {
+    return base + (half == 0 ? kEdgeOffset : kX0EdgeOffset);
+  }
+  __device__ __forceinline__ uint32_t planes() const {
+    return base + kPlanesOffset + half * kSignalBytes;
+  }
+  __device__ __forceinline__ uint32_t rows() const { return planes() + kRowsOffset; }
+  __device__ __forceinline__ uint32_t maxima() const { return base + kMaximaOffset + half * 64; }
+  __device__ __forceinline__ uint32_t exponents() const {
+    return base + kExponentOffset + half * 32;
+  }
+  __device__ __forceinline__ uint32_t most() const { return base + kMostOffset + half * 4; }
+  __device__ __forceinline__ uint32_t bar_inputs() const { return base + kBarrierOffset + half * 8; }
+  __device__ __forceinline__ uint32_t bar_rows() const { return bar_inputs() + 16; }
+  __device__ __forceinline__ uint32_t bar_planes() const { return bar_inputs() + 32; }
+  __device__ __forceinline__ uint32_t bar_seams() const { return bar_inputs() + 48; }
+};
+
+/// Row r < 32 of the collected ones: which k1, which slice, where.
+template <int kLogC>
+struct WarpRow {
+  int k1, offset, row;
+  __device__ __forceinline__ WarpRow(int r, const ClusterPlace<kLogC>& place) {
+    const int slice = r >> (5 - kLogC);
+    k1 = (place.rank << (5 - kLogC)) + (r & ((kTileRows >> kLogC) - 1));
+    offset = place.slice(slice);
+    row = (k1 << kLogC) + slice;
+  }
+  __device__ __forceinline__ uint32_t points(uint32_t rows, int lane) const {
+    return ExchangeAddress::row(rows, k1, lane) + offset;
+  }
+};
+
+/// Two inputs of a lane in one row of its outputs, from memory; `n`: their first time.
+template <class T, bool kRagged>
+struct InputPair {
+  LaneRow<T, kRagged> a, b;
+  __device__ __forceinline__ void load(const T* row_a, const T* row_b, int n, int length,
+                                       bool wide, int lane) {
+    a.load(row_a, n, length, wide, lane);
+    b.load(row_b, n, length, wide, lane);
+  }
+};
+
+/// The last phase of one half: dq and dp of x0 from c, or of x1 and v from du (kDu).
+template <class T, int kLogC, bool kRagged, bool kDu>
+__device__ __forceinline__ void cluster_gradients(
+    uint32_t columns, uint32_t matrix, InputPair<T, kRagged>& next, const T* row_a,
+    const T* row_b, bool wide, uint32_t fir_a, uint32_t fir_b, float factor,
+    const ClusterGradients<T, kLogC, kRagged>& out, int channels, int channel, float (&par)[8],
+    uint32_t seams, int warp, int lane) {
+  const int g = lane >> 2;
+  const int t = lane & 3;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    float acc[2][2][4];
+    ColumnOperand(columns).multiply(acc, matrix, i, lane);  // loaded twice, not kept
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int row = 16 * i + 8 * r + g;
+      const int n = out.place.time(row) + 32 * warp + 4 * t;
+      const InputPair<T, kRagged> in = next;
+      if (i + r < 2)
+        next.load(row_a, row_b, n + (2048 << kLogC), out.dp.length, wide, lane);
+      const Fir fa(fir_a);
+      const Fir fb(kDu ? fir_b : fir_a);
+      uint32_t before_a[2];
+      uint32_t before_b[2] = {0, 0};
+      in.a.before(before_a, lane);
+      if (kDu) in.b.before(before_b, lane);
+      float da[2][4];
+      float db[2][4];
+#pragma unroll
+      for (int q = 0; q < 2; ++q) {
+        float a[6];
+        float b[6];
+        widen<T>(a, before_a[q], in.a.x[q]);
+        widen<T>(b, before_b[q], in.b.x[q]);
+        float d[4];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          d[j] = acc[q][j >> 1][2 * r + (j & 1)] * factor;
+          if (kRagged && n + 16 * q + j >= out.dp.length) d[j] = 0.F;
+        }
+        input_gradients<kDu>(da[q], db[q], d, a, b, fa, fb, par);
+      }
+      constexpr int kPart = kDu ? 1 : 0;
+      transposed_fir<T>(out, da, fa, kPart, kPart * channels + channel, row, seams, warp, lane);
+      if (kDu) transposed_fir<T>(out, db, fb, 2, 2 * channels + channel, row, seams, warp, lane);
+    }
+  }
+}
+
+template <class T, int kLogC, bool kRagged>
+__global__ void __launch_bounds__(kThreads, 1)
+    cluster_backward(const ClusterBackwardArgs<T> a, const __grid_constant__ CUtensorMap map_p,
+                     const __grid_constant__ CUtensorMap map_dy) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  extern __shared__ __align__(1024) unsigned char smem[];
+  constexpr int kC = 1 << kLogC;
+  const SplitShape s = a.shape;
+  const int channels = a.dy.channels;
+  const int batches = a.dy.batch;
+  const uint32_t base = smem_address(smem);
+  const uint32_t fir = base + kFirOffset;
+  const uint32_t seams = base + kSeamOffset;
+  const uint32_t bar_sums = base + kBarrierOffset + 64;
+  const ClusterPlace<kLogC> place{static_cast<int>(cluster_rank())};
+  const int clusters = gridDim.x >> kLogC;
+  const int cluster = blockIdx.x >> kLogC;
+  // By the last warp of a half. The last row of the last block has nothing behind it.
+  auto expect_seams = [&](const HalfBlock& h) {
+    mbarrier_expect(h.bar_seams(), (h.half + 1) * 8 * (place.rank == kC - 1 ? 31 : 32));
+  };
+
+  copy_table(smem + kRadixOffset, a.radix + place.rank * 512, 512, threadIdx.x, kThreads);
+  copy_table(smem + kWgmmaOffset, a.tables->wgmma_b, 320, threadIdx.x, kThreads);
+  if (threadIdx.x < 3 * kTileRows) sts64(base + kBehindOffset + 8 * threadIdx.x, 0U, 0U);
+  {
+    const HalfBlock h(base);
+    if (h.tid == 0) {
+      mbarrier_init(h.bar_inputs(), kRagged ? kClusterThreads : kClusterThreads + 1);
+      mbarrier_init(h.bar_rows(), 1);
+      mbarrier_init(h.bar_planes(), 1);
+      mbarrier_init(h.bar_seams(), 1);
+      expect_seams(h);
+      if (h.half == 0) mbarrier_init(bar_sums, 1);
+    }
+  }
+  fence_setup();
+  cluster_barrier();
+
+  // Each half fetches what it gates.
+  auto load_inputs = [&](const HalfBlock& h, int d, int b) {
+    if (b == batches) {
+      d += clusters;
+      b = 0;
+    }
+    if (d >= channels) return;
+    if (!kRagged && h.tid == 0) mbarrier_expect(h.bar_inputs(), 2 * kInputBytes);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const uint32_t to = h.inputs() + i * kInputBytes;
+      if (h.half == 1 && i == 1) {
+        load_cluster_input<kLogC, kRagged>(a.dy, &map_dy, b, d, place, to, a.wide, h.bar_inputs(),
+                                           h.tid);
+      } else {
+        const int channel = h.half == 0 ? (1 + i) * channels + d : d;
+        load_cluster_input<kLogC, kRagged>(a.p, &map_p, b, channel, place, to, a.wide,
+                                           h.bar_inputs(), h.tid);
+        load_cluster_edge<kLogC>(a.p, b, channel, place, h.edges() + i * kInputBytes, h.tid);
+      }
+    }
+    async_copy_arrive(h.bar_inputs());
+  };
+
+  load_inputs(HalfBlock(base), cluster, 0);
+  const uint64_t desc = wgmma_descriptor(base + kWgmmaOffset);
+  uint32_t turn = 0;
+  uint32_t channel_turn = 0;
+  for (int d = cluster; d < channels; d += clusters, ++channel_turn) {
+    if (threadIdx.x < 12) {
+      const int part = threadIdx.x < 4 ? 1 : threadIdx.x < 8 ? 2 : 0;
+      sts32(fir + 4 * threadIdx.x,
+            __float_as_uint(a.conv.value(part * channels + d, threadIdx.x & 3)));
+    }
+    __syncthreads();
+    float sum_re[2][8];  // sum over the batch of conj(Z) G for the two rows of this warp
+    float sum_im[2][8];
+    float par[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      sum_re[0][i] = sum_re[1][i] = sum_im[0][i] = sum_im[1][i] = 0.F;
+      par[i] = 0.F;
+    }
+    for (int b = 0; b < batches; ++b, ++turn) {
+      const uint32_t phase = turn & 1;
+      {
+        // ---- columns: z or g, radix 32
+        const HalfBlock h(base);
+        if (h.tid == 0) {
+          mbarrier_expect(h.bar_rows(), kExchangedBytes<kLogC> + 4 * kC);
+          mbarrier_expect(h.bar_planes(), kExchangedBytes<kLogC>);
+        }
+        mbarrier_wait(h.bar_inputs(), phase);
+        __syncwarp();
+        const ClusterGateAddress gate_at(h.inputs(), h.edges(), h.warp(), h.lane());
+        float z[4][2][4];
+        auto starts = [](int) { return false; };
+        if (h.half != 0) {
+          const Fir f(fir + 32);
+          gate_tile<T, false>(z, gate_at, 0, f, f, starts);
+        } else {
+          gate_tile<T, true>(z, gate_at, 0, Fir(fir), Fir(fir + 16), starts);
+        }
+        TileScale<true>::publish(h.maxima(), z, 5, h.warp(), h.lane());
+        h.barrier();  // the inputs are in registers
+        load_inputs(h, d, b + 1);
+        const uint32_t exponent = tile_exponent(h.maxima());
+        if (h.tid < kC)
+          remote_store(remote_address(h.exponents() + 4 * place.rank, h.tid), exponent,
+                       remote_address(h.bar_rows(), h.tid));
+        const float up = split_scale(exponent, s);
+        uint32_t zb[4][4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+#pragma unroll
+          for (int j = 0; j < 4; ++j)
+            zb[j][i] = pack_half(z[i][0][j] * up, z[i][1][j] * up);
+        radix_columns<kLogC>(zb, base + kRadixOffset,
+                             ExchangeAddress(h.planes(), h.warp(), h.lane()).store, place.rank,
+                             h.lane());
+        fence_async();
+        h.barrier();
+      }
+      {
+        const HalfBlock h(base);
+        if (h.warp() == 0)
+          exchange_slices<kLogC>(h.planes(), h.rows(), h.bar_rows(), place.rank, h.lane());
+        mbarrier_wait(h.bar_rows(), phase);
+        __syncwarp();
+        uint32_t most = lds32(h.exponents());
+#pragma unroll
+        for (int tau = 1; tau < kC; ++tau)
+          most = max(most, lds32(h.exponents() + 4 * tau));
+        if (h.tid == 0) sts32(h.most(), most);
+        radix_slices<kLogC>(
+            h.rows(), [&](int tau) { return half_power(most - lds32(h.exponents() + 4 * tau)); },
+            h.tid);
+        __syncthreads();
+      }
+
+      // ---- rows: 256 points of one k1 per warp, twice, z and g together
+      RowConstants k;  // reloaded, not kept across the wgmma peaks
+      auto constants = [&](int lane) { load_row_constants(k, base + kWgmmaOffset + 2560, lane); };
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int fresh = fresh_thread_index();
+        const int lane = fresh & 31;
+        const WarpRow<kLogC> at((fresh >> 5) + 16 * i, place);
+        const uint32_t points = at.points(base + kPlanesOffset + kRowsOffset, lane);
+        RowData c;
+        RowData u;
+        float zr[2][4], zi[2][4], gr[2][4], gi[2][4];
+        {
+          RowData tw;
+          load_fragment(tw, a.twists + at.row * 64 + lane);
+          constants(lane);
+          load_row(c, points);
+          load_row(u, points + kSignalBytes);
+          row_forward(c, tw, k);
+          row_forward(u, tw, k);
+        }
+        RowData h;
+        load_spectrum(h, a.filter, d, at.row, s, lane);
+        wgmma_complex_pair(zr, zi, c.re, c.im, gr, gi, u.re, u.im, desc + kForwardFirst,
+                           desc + kForwardSecond);
+        constants(lane);
+        const float weight = inverse_scale(split_scale(lds32(base + kMostOffset), s)) *
+                             inverse_scale(split_scale(lds32(base + kMostOffset + 4), s));
+        add_product(sum_re[i], sum_im[i], zr, zi, gr, gi, weight, false);
+        shrink(h, spectrum_factor(a.filter, d));
+        row_product<false>(c, zr, zi, h);
+        row_product<true>(u, gr, gi, h);
+        row_inverse(c, k);
+        row_inverse(u, k);
+        RowData tw;
+        load_fragment(tw, a.twists + at.row * 64 + lane);
+        wgmma_complex_pair(zr, zi, c.re, c.im, gr, gi, u.re, u.im, desc + kInverseFirst,
+                           desc + kInverseSecond);
+        store_row(zr, zi, tw, points);
+        store_row(gr, gi, tw, points + kSignalBytes);
+      }
+      __syncthreads();
+      {
+        const HalfBlock h(base);
+        radix_slices_back<kLogC>(h.rows(), place.rank, h.tid);
+        fence_async();
+        h.barrier();
+        if (h.warp() == 0)
+          exchange_slices<kLogC>(h.rows(), h.planes(), h.bar_planes(), place.rank, h.lane());
+      }
+
+      // ---- columns: inverse radix 32, gradients, transposed short convolution
+      const ClusterGradients<T, kLogC, kRagged> out{{a.dp}, b, place};
+      {
+        const HalfBlock h(base);
+        const int lane = h.lane();
+        const T* const row_a = a.p.row(b, h.half * channels + d);
+        const T* const row_b = h.half != 0 ? a.p.row(b, 2 * channels + d) : a.dy.row(b, d);
+        InputPair<T, kRagged> next;
+        next.load(row_a, row_b, place.time(lane >> 2) + 32 * h.warp() + 4 * (lane & 3),
+                  a.dp.length, a.wide, lane);
+        const float factor =
+            inverse_scale(split_scale(lds32(h.most()), s)) * split_unit(a.filter, d, s);
+        mbarrier_wait(h.bar_planes(), phase);
+        __syncwarp();
+        const uint32_t columns = ExchangeAddress(h.planes(), h.warp(), lane).load;
+        const uint32_t matrix = base + kRadixOffset + 4096;
+        if (h.half != 0) {
+          cluster_gradients<T, kLogC, kRagged, true>(columns, matrix, next, row_a, row_b, a.wide,
+                                                     fir, fir + 16, factor, out, channels, d, par,
+                                                     seams, h.warp(), lane);
+        } else {
+          cluster_gradients<T, kLogC, kRagged, false>(columns, matrix, next, row_a, row_b, a.wide,
+                                                      fir + 32, fir + 32, factor, out, channels, d,
+                                                      par, seams, h.warp(), lane);
+        }
+        h.barrier();  // the seams of this half are complete
+      }
+      {
+        // One thread per [part][warp][row]. What follows a row begins one of the next block, in
+        // the first block one row on.
+        const HalfBlock h(base);
+        const int w = h.warp();
+        const int row = h.lane();
+        const int to = (place.rank + kC - 1) & (kC - 1);
+        const int to_row = place.rank != 0 ? row : row - 1;
+        if (w == 0 && to_row >= 0)
+          for (int part = h.half; part <= 2 * h.half; ++part)
+            remote_store(
+                remote_address(base + kBehindOffset + (part * kTileRows + to_row) * 8, to),
+                lds64(seam(seams, part, 0, row) + kSeamHalf), remote_address(h.bar_seams(), to));
+        if (w == 7) {
+          mbarrier_wait(h.bar_seams(), phase);
+          __syncwarp();
+          if (row == 0) expect_seams(h);
+        }
+        for (int part = h.half; part <= 2 * h.half; ++part) {
+          const uint2 behind = lds64(w < 7 ? seam(seams, part, w + 1, row) + kSeamHalf
+                                           : base + kBehindOffset + (part * kTileRows + row) * 8);
+          finish_seam<T>(out, Fir(fir + (part == 0 ? 32 : 16 * (part - 1))), behind, part,
+                         part * channels + d, row, seams, w);
+        }
+      }
+    }
+
+    // ---- S back to dh, by the way of z
+    const HalfBlock h(base);
+    const int lane = h.lane();
+    const int warp16 = 8 * h.half + h.warp();
+    const int tid = kClusterThreads * h.half + h.tid;
+    float largest = 0.F;
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+#pragma unroll
+      for (int e = 0; e < 8; ++e)
+        largest = fmaxf(largest, fmaxf(fabsf(sum_re[i][e]), fabsf(sum_im[i][e])));
+    const uint32_t bits = __reduce_max_sync(~0U, __float_as_uint(largest));
+    __syncthreads();  // seams are finished: their buffer is free
+    if (lane == 0) sts8(h.maxima() + h.warp(), bits >> 23);
+    add_parameter_sums(par, reinterpret_cast<float*>(smem + kSeamOffset), tid, [&](int i, float v) {
+      cluster_store(
+          remote_address(base + kParameterOffset + (place.rank * kParameterSums + i) * 4, 0),
+          __float_as_uint(v));
+    });
+    const uint32_t sum_exponents = base + kExponentOffset + 64;
+    if (tid < kC)
+      cluster_store(
+          remote_address(sum_exponents + 4 * place.rank, tid),
+          max(tile_exponent(base + kMaximaOffset), tile_exponent(base + kMaximaOffset + 64)));
+    cluster_barrier();  // all slices of the last row have gone, too
+    if (place.rank == 0 && tid < kParameterSums) {
+      float sum = 0.F;
+      for (int tau = 0; tau < kC; ++tau)
+        sum += __uint_as_float(lds32(base + kParameterOffset + (tau * kParameterSums + tid) * 4));
+      store_parameter(a.to, sum, tid, d, channels, a.conv.taps);
+    }
+    uint32_t most = 0;
+    for (int tau = 0; tau < kC; ++tau)
+      most = max(most, lds32(sum_exponents + 4 * tau));
+    const float scale = split_scale(most, s);
+    RowConstants k;
+    load_row_constants(k, base + kWgmmaOffset + 2560, lane);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const WarpRow<kLogC> at(warp16 + 16 * i, place);
+      RowData x;
+#pragma unroll
+      for (int q = 0; q < 4; ++q) {
+        x.re[q] = pack_half(sum_re[i][2 * q] * scale, sum_re[i][2 * q + 1] * scale);
+        x.im[q] = pack_half(sum_im[i][2 * q] * scale, sum_im[i][2 * q + 1] * scale);
+      }
+      RowData tw;
+      load_fragment(tw, a.twists + at.row * 64 + lane);
+      float re[2][4];
+      float im[2][4];
+      row_inverse(x, k);
+      wgmma_complex(re, im, x.re, x.im, desc + kInverseFirst, desc + kInverseSecond);
+      store_row(re, im, tw, at.points(base + kPlanesOffset + kRowsOffset, lane));
+    }
+    __syncthreads();
+    if (h.half == 0) {
+      if (tid == 0) mbarrier_expect(bar_sums, kExchangedBytes<kLogC>);
+      radix_slices_back<kLogC>(h.rows(), place.rank, tid);
+      fence_async();
+      h.barrier();
+      if (tid < 32) exchange_slices<kLogC>(h.rows(), h.planes(), bar_sums, place.rank, tid);
+      mbarrier_wait(bar_sums, channel_turn & 1);
+      __syncwarp();
+      const ColumnOperand operand(ExchangeAddress(h.planes(), warp16, lane).load);
+      const float factor = __uint_as_float(static_cast<uint32_t>(127 + s.gain_exponent()) << 23) *
+                           inverse_scale(scale);
+      float* const dh = a.to.dh_DK + d * a.filter_length;
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        float acc[2][2][4];
+        operand.multiply(acc, base + kRadixOffset + 4096, i, lane);
+#pragma unroll
+        for (int r = 0; r < 2; ++r)
+#pragma unroll
+          for (int q = 0; q < 2; ++q) {
+            const int n =
+                place.time(16 * i + 8 * r + (lane >> 2)) + 32 * warp16 + 16 * q + 4 * (lane & 3);
+            const float v[4] = {acc[q][0][2 * r] * factor, acc[q][0][2 * r + 1] * factor,
+                                acc[q][1][2 * r] * factor, acc[q][1][2 * r + 1] * factor};
+            if (n == 0) a.to.dskip_D[d] = v[0];
+            store_floats(dh + n, v, a.filter_length - n);
+          }
+      }
+    }
+  }
+  cluster_barrier();  // nobody leaves while its memory is read
+#endif
+}
+
+template <class T, int kLogC, bool kRagged>
+void launch(const ClusterBackwardArgs<T>& a, const CUtensorMap& map_p, const CUtensorMap& map_dy,
+            cudaStream_t stream) {
+  launch_clusters<cluster_backward<T, kLogC, kRagged>>(
+      1 << kLogC, a.dy.channels, kThreads, kSharedBytes, stream, a, map_p, map_dy);
+}
+
+}  // namespace
+
+template <class T>
+void launch_cluster_backward(const ClusterBackwardArgs<T>& a, bool ragged, const CUtensorMap& map_p,
+                             const CUtensorMap& map_dy, cudaStream_t stream) {
+  auto with = [&]<int kLogC>() {
+    ragged ? launch<T, kLogC, true>(a, map_p, map_dy, stream)
+           : launch<T, kLogC, false>(a, map_p, map_dy, stream);
+  };
+  switch (a.shape.log_c) {
+    case 1:
+      return with.template operator()<1>();
+    case 2:
+      return with.template operator()<2>();
+    default:
+      return with.template operator()<3>();
+  }
+}
+template void launch_cluster_backward(const ClusterBackwardArgs<__nv_bfloat16>&, bool,
+                                      const CUtensorMap&, const CUtensorMap&, cudaStream_t);
+template void launch_cluster_backward(const ClusterBackwardArgs<__half>&, bool, const CUtensorMap&,
+                                      const CUtensorMap&, cudaStream_t);
+
+}  // namespace hyena::kernels::cuda
