@@ -66,6 +66,15 @@ HWY_INLINE void store(Tag tag, Complex<hn::Vec<Tag>> c, hn::TFromD<Tag>* p) {
   hn::StoreU(c.re, tag, p);
   hn::StoreU(c.im, tag, p + hn::Lanes(tag));
 }
+/// What a product does to a sum over the batch.
+enum class Sum {
+  kStart,     // becomes the product
+  kContinue,  // grows by it
+};
+template <class Tag>
+HWY_INLINE void add(Tag tag, Sum sum, Complex<hn::Vec<Tag>> product, hn::TFromD<Tag>* to) {
+  store(tag, sum == Sum::kStart ? product : load(tag, to) + product, to);
+}
 /// The power-th power of the block's w.
 template <class Tag>
 HWY_INLINE Complex<hn::Vec<Tag>> twiddle(Tag tag, const hn::TFromD<Tag>* node, int power) {

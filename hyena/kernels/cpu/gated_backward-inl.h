@@ -1,8 +1,7 @@
 // Backward of the gated convolution on one tile of channels, compiled per target.
 //
 // Method    recomputes u, transforms it and g = dy . post together, sums conj(U) G over the batch
-// in
-//           the spectrum; from c and du to the factors, through their short convolutions
+//           in the spectrum; from c and du to the factors, through their short convolutions
 #if defined(HYENA_KERNELS_CPU_GATED_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef HYENA_KERNELS_CPU_GATED_BACKWARD_INL_H_
 #undef HYENA_KERNELS_CPU_GATED_BACKWARD_INL_H_
@@ -43,15 +42,18 @@ class BackwardWorker : public Worker<T> {
     const std::int64_t scalars = this->kept_units() * this->spectrum_scalars();
     if (this->is_direct_) {
       direct_correlation_ = arena.take<double>(scalars);
-    } else {
+      correlation_ = nullptr;
+    } else if (this->keeps_units()) {
       correlation_ = arena.take<T>(scalars);
+    } else {  // the one product takes the place of the filter's spectrum
+      correlation_ = this->spectra_;
     }
   }
 
   /// All gradients of one tile of channels.
   void backward(std::int64_t index) {
     const Tile tile = this->tile(0, index);
-    if (this->keeps_units()) {
+    if (this->is_direct_ || this->shape_.batch == 0) {
       clear_correlations();
     }
     dpost_.open_sums(tile);
@@ -80,16 +82,16 @@ class BackwardWorker : public Worker<T> {
       T* u = this->u_ + unit * this->unit_scalars_;
       T* g = g_ + unit * this->unit_scalars_;
       const T* spectrum = this->filter_of(arguments_.filter, tile, c);
-      if (!this->keeps_units()) {
-        clear_correlations();
-      }
       if (this->is_direct_) {
         direct_backward(spectrum, c, u, g);
       } else {
-        transform_backward(spectrum, c, u, g);
+        transform_backward(spectrum, tile.batch, c, u, g);
       }
       if (!this->keeps_units()) {
         filter_gradient(tile, c);
+        if (this->is_direct_) {
+          clear_correlations();
+        }
       }
     }
     const std::int64_t L = this->shape_.length;
@@ -108,9 +110,10 @@ class BackwardWorker : public Worker<T> {
     dv_.close(L);
   }
 
-  void transform_backward(const T* spectrum, std::int64_t c, T* u, T* g) {
+  void transform_backward(const T* spectrum, std::int64_t batch, std::int64_t c, T* u, T* g) {
     const typename RightAngle<T>::Adjoint adjoint{
-        spectrum, correlation_ + this->kept_unit(c) * this->spectrum_scalars()};
+        spectrum, correlation_ + this->kept_unit(c) * this->spectrum_scalars(),
+        batch == 0 ? Sum::kStart : Sum::kContinue};
     if (post_.present()) {
       this->transform_.template backward<true>(u, g, adjoint, this->x_, xg_);
     } else {
@@ -233,7 +236,7 @@ class BackwardWorker : public Worker<T> {
   FactorGradientStream<T> dv_;
   T* g_;                                  // packed rows of a tile: g, then du
   T* xg_;                                 // complex rows of one unit
-  T* correlation_ = nullptr;              // sum over the batch of conj(U) G of the kept units
+  T* correlation_;                        // sum over the batch of conj(U) G of the kept units
   double* direct_correlation_ = nullptr;  // or of its signals, in the layout of a direct filter
 };
 

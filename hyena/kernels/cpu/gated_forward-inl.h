@@ -57,7 +57,9 @@ class Worker {
         block_steps_(steps_per_row_ > kBlockSteps ? steps_per_row_ : kBlockSteps),
         unit_(lanes_ / steps_per_row_),
         // One row more than needed: units a power of two apart would share a few cache sets.
-        unit_scalars_(row_at(size_ / steps_per_row_) + lanes_) {
+        unit_scalars_(row_at(size_ / steps_per_row_) + lanes_),
+        past_caches_(width_ / unit_ * unit_scalars_ * static_cast<std::int64_t>(sizeof(T)) >
+                     kCachedTileBytes) {
     u_ = arena.take<T>(width_ / unit_ * unit_scalars_);
     x_ = arena.take<T>(signal_scalars());
     taps_ = arena.take<T>(unit_scalars_);
@@ -155,8 +157,10 @@ class Worker {
             [&](std::int64_t t) HWY_ATTR {
               return begin + t < block.steps ? product(c, begin + t) : hn::Zero(tag);
             },
-            [&](std::int64_t channel, V steps)
-                HWY_ATTR { hn::StoreU(steps, tag, row + channel * unit_scalars_); });
+            [&](std::int64_t channel, V steps) HWY_ATTR {
+              T* to = row + channel * unit_scalars_;
+              past_caches_ ? store_rows<Use::kResult>(tag, steps, to) : hn::StoreU(steps, tag, to);
+            });
       });
       return;
     }
@@ -317,7 +321,7 @@ class Worker {
     for (std::int64_t s = 0; s < K; s += lanes_) {
       const T* row = rows + row_at(s / lanes_);
       if (s + lanes_ <= K) {
-        hn::StoreU(hn::Mul(hn::LoadU(tag, row), scales), tag, h_K + s);
+        store_rows<Use::kResult>(tag, hn::Mul(hn::LoadU(tag, row), scales), h_K + s);
       } else {
         for (std::int64_t lane = 0; s + lane < K; ++lane) {
           h_K[s + lane] = row[lane] * scale_;
@@ -367,6 +371,7 @@ class Worker {
   std::int64_t block_steps_;
   std::int64_t unit_;          // channels of a unit: lanes_, or 1
   std::int64_t unit_scalars_;  // from one packed unit to the next
+  bool past_caches_;           // packed steps of a channel leave the caches before they are used
   T* u_;                       // packed rows of a tile: u, then c
   T* x_;                       // complex rows of one unit
   T* taps_;                    // packed rows of one unit's filter

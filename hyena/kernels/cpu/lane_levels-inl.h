@@ -82,7 +82,7 @@ class LaneLevels {
 
   /// As RightAngle::backward, on the rows of group g of both transforms.
   template <bool kNeedC>
-  HWY_INLINE void backward(std::int64_t g, const T* filter, T* correlation, T* rows_u,
+  HWY_INLINE void backward(std::int64_t g, const T* filter, Sum sum, T* correlation, T* rows_u,
                            T* rows_g) const {
     HWY_ALIGN T points_u[kPoints];
     HWY_ALIGN T points_g[kPoints];
@@ -96,7 +96,7 @@ class LaneLevels {
       for (int n = 0; n < kRadix; ++n) {
         const std::int64_t at = (k * kRadix + n) * kRow;
         const Complex<V> h = load(Tag(), filter + at);
-        store(Tag(), load(Tag(), correlation + at) + times_conj(v[n], u[n]), correlation + at);
+        add(Tag(), sum, times_conj(v[n], u[n]), correlation + at);
         u[n] = u[n] * h;
         v[n] = times_conj(v[n], h);
       }

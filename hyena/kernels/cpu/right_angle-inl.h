@@ -76,7 +76,8 @@ class RightAngle {
 
   struct Adjoint {
     const T* filter;
-    T* correlation;  // += conj(U) G
+    T* correlation;  // conj(U) G, summed; where it starts, it may take the place of the filter
+    Sum sum;
   };
 
   /// u <- N c, the convolution of u, where kNeedC; g <- N times its adjoint applied to g.
@@ -87,7 +88,7 @@ class RightAngle {
     for (std::int64_t k = 0; k < 8; ++k) {
       const std::int64_t offset = at(k * tables_.size / 8);
       sweep_backward<kNeedC>(1, k, xu + offset, xg + offset,
-                             {adjoint.filter + offset, adjoint.correlation + offset});
+                             {adjoint.filter + offset, adjoint.correlation + offset, adjoint.sum});
     }
     if constexpr (kNeedC) {
       last_pass(xu, u);
@@ -225,8 +226,7 @@ class RightAngle {
     for (int k = 0; k < R; ++k) {
       const C h = load(tag, adjoint.filter + k * row);
       const C u = load(tag, xu + k * row);
-      T* s = adjoint.correlation + k * row;
-      store(tag, load(tag, s) + times_conj(g[k], u), s);
+      add(tag, adjoint.sum, times_conj(g[k], u), adjoint.correlation + k * row);
       if constexpr (kNeedC) {
         store(tag, u * h, xu + k * row);
       }
@@ -289,7 +289,7 @@ class RightAngle {
     const std::int64_t first_group = first * length / lanes();
     for (std::int64_t g = 0; g < groups; ++g) {
       const std::int64_t offset = g * lanes() * 2 * lanes();
-      lane_levels_.template backward<kNeedC>(first_group + g, adjoint.filter + offset,
+      lane_levels_.template backward<kNeedC>(first_group + g, adjoint.filter + offset, adjoint.sum,
                                              adjoint.correlation + offset, xu + offset,
                                              xg + offset);
     }
@@ -355,8 +355,9 @@ class RightAngle {
     } else {
       for (std::int64_t k = 0; k < R; ++k) {
         const std::int64_t offset = at(k * (level.length / R));
-        sweep_backward<kNeedC>(depth + 1, R * block + k, xu + offset, xg + offset,
-                               {adjoint.filter + offset, adjoint.correlation + offset});
+        sweep_backward<kNeedC>(
+            depth + 1, R * block + k, xu + offset, xg + offset,
+            {adjoint.filter + offset, adjoint.correlation + offset, adjoint.sum});
       }
     }
     if constexpr (kNeedC) {

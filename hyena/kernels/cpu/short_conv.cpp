@@ -24,7 +24,7 @@ class ShortWorker {
   ShortWorker(const ShortConvShape& shape, const Factor& x, const FactorGradient& dx, Arena& arena)
       : shape_(shape),
         stream_shape_{shape.batch, shape.channels, shape.length, 0, shape.taps, shape.type},
-        width_(kLeastTileVectors * static_cast<std::int64_t>(hn::Lanes(Tag()))),
+        width_(kShortConvVectors * static_cast<std::int64_t>(hn::Lanes(Tag()))),
         x_(stream_shape_, width_, &x, arena),
         dx_(stream_shape_, width_, x_, &dx, arena) {
     block_ = arena.take<T>(kBlockSteps * width_);

@@ -103,8 +103,8 @@ void write_rows(DataType type, const T* packed, const Tile& tile, Block block, c
 /// What becomes of stored rows.
 enum class Use {
   kSoon,    // read back in this block
-  kResult,  // whole cache lines bypass the caches, FlushStream() at the end: a store that first
-            // reads its line costs twice the traffic
+  kResult,  // much later: whole cache lines bypass the caches, FlushStream() at the end; a store
+            // that first reads its line costs twice the traffic
 };
 
 template <Use kUse, class Tag>

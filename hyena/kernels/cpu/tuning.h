@@ -13,20 +13,24 @@ namespace hyena::kernels::cpu {
 constexpr std::int64_t kBlockSteps = 8;
 constexpr std::int64_t kMostBlockSteps = 16;
 
-/// Vectors side by side in a tile of channels, at least and at most. A tile visits L pages of
-/// memory per chunk of p, and the hardware prefetcher starts anew on each: at L = 1K packing took
-/// 4.1, 3.2, 3.0 and 2.9 cycles of 2.6 GHz per element with 8, 12, 16 and 24 vectors. Prefetching
-/// the next rows by instructions made it slower, 4.0 instead of 3.0. 2026-11-24, AVX-512 Xeon in a
-/// virtual machine, 4 KiB pages.
-constexpr std::int64_t kLeastTileVectors = 8;
+/// Vectors side by side in a tile of channels, at most. A tile visits L pages of memory per chunk
+/// of p, and the hardware prefetcher starts anew on each. Forward + backward on two threads, D =
+/// 768, ns per element with 8, 12 and 24 vectors: 1K 8.1, 7.4, 6.5; 4K 9.1, 8.5, 8.1; 16K 13.0,
+/// 12.2, 11.8; 64K 13.3, 12.8, 11.7. That the packed rows of a tile leave the second-level cache
+/// (2 MiB) costs less than short runs. Prefetching the next rows by instructions made it slower.
+/// 2026-11-25, AVX-512 Xeon in a virtual machine, 4 KiB pages.
 constexpr std::int64_t kMostTileVectors = 24;
 
-/// Between the two, as many as keep the packed rows of a tile near the second-level cache (2 MiB
-/// there): 3 MiB beat 2 and 4 at L = 4K, forward + backward on two threads. 2026-11-24.
-constexpr std::int64_t kTileBytes = 3 << 20;
-
 /// But no more than this: a backward keeps two such tiles per thread.
-constexpr std::int64_t kMostTileBytes = 64 << 20;
+constexpr std::int64_t kMostTileBytes = 96 << 20;
+
+/// Tiles above this are packed past the caches where time steps lie in the lanes: the stores touch
+/// a line of every channel in turn. Forward + backward: 16K 13.4 to 12.7 ns, 64K 14.8 to 13.3; with
+/// channels in the lanes, whose stores are sequential, 3 to 10 % slower. 2026-11-25.
+constexpr std::int64_t kCachedTileBytes = 1 << 20;
+
+/// Vectors of a tile of the short convolution alone, which packs nothing.
+constexpr std::int64_t kShortConvVectors = 8;
 
 /// Filters of at most this many taps are summed directly. A multiply-add per tap and output, two
 /// per cycle, against the transform's 0.6 to 1 ns per element at L = 256 to 4K. 2026-11-24.
@@ -53,13 +57,16 @@ inline bool lanes_along_time(const GatedConvShape& shape, std::int64_t lanes) {
 }
 
 /// Vectors per tile for `groups` vectors of channels, rows of `row_bytes` and transform length N:
-/// a tile for each thread at least, where there are enough groups.
+/// the same number of tiles for each thread where that is possible, one at least.
 constexpr std::int64_t tile_vectors(std::int64_t groups, std::int64_t N, std::int64_t row_bytes,
                                     std::int64_t threads) {
-  const std::int64_t cached = kTileBytes / std::max<std::int64_t>(1, N * row_bytes);
-  const std::int64_t wanted = std::min(std::clamp(cached, kLeastTileVectors, kMostTileVectors),
-                                       kMostTileBytes / std::max<std::int64_t>(1, N * row_bytes));
-  return std::max<std::int64_t>(1, std::min(wanted, groups / threads));
+  const auto parts = [](std::int64_t n, std::int64_t size) { return (n + size - 1) / size; };
+  const std::int64_t most = std::clamp<std::int64_t>(
+      kMostTileBytes / std::max<std::int64_t>(1, N * row_bytes), 1, kMostTileVectors);
+  const std::int64_t tiles = parts(parts(groups, most), threads) * threads;
+  const std::int64_t even = parts(groups, std::max<std::int64_t>(1, tiles));
+  return std::max<std::int64_t>(
+      1, parts(groups, std::max<std::int64_t>(1, even)) >= threads ? even : groups / threads);
 }
 
 }  // namespace hyena::kernels::cpu
