@@ -8,6 +8,7 @@
 #include <ATen/Parallel.h>
 
 #include "hyena/kernels/workspace.h"
+#include "hyena/ops/kept_memory.h"
 #include "hyena/ops/layout.h"
 
 #ifndef INTRA_OP_PARALLEL
@@ -101,9 +102,11 @@ kernels::GatedConvShape shape_of(const at::Tensor& x_BDL, std::int64_t taps, std
 }  // namespace
 
 at::Tensor empty_output(const at::Tensor& like_BCL, std::int64_t channels) {
-  at::Tensor output = empty_in_layout_of(like_BCL, channels);
-  kernels::advise_huge_pages(output.mutable_data_ptr(), output.nbytes());
-  return output;
+  const std::int64_t B = like_BCL.size(0);
+  const std::int64_t L = like_BCL.size(2);
+  const at::ScalarType type = like_BCL.scalar_type();
+  return is_channels_last(like_BCL) ? empty_kept({B, L, channels}, type).transpose(1, 2)
+                                    : empty_kept({B, channels, L}, type);
 }
 
 bool supports(const at::Tensor& x) {
@@ -217,7 +220,7 @@ class Mixer {
     MixerGradients d{.p_BCL = empty_output(p_BCL_, p_BCL_.size(1)),
                      .weight_CT = at::empty_like(weight_CT_),
                      .bias_C = bias_C_.defined() ? at::empty_like(bias_C_) : at::Tensor(),
-                     .h_MDK = at::empty_like(h_MDK_),
+                     .h_MDK = empty_kept(h_MDK_.sizes(), h_MDK_.scalar_type()),
                      .skip_MD = skip_MD_.defined() ? at::empty_like(skip_MD_) : at::Tensor()};
     const auto chunk = [&](std::int64_t i) {
       return i < 0 ? Factor{} : steps_.chunk(i, d.p_BCL, d.weight_CT, d.bias_C);
@@ -228,7 +231,8 @@ class Mixer {
     for (std::int64_t o = steps_.M - 1; o >= 0; --o) {
       const bool first = o == 0;
       const at::Tensor v = first ? at::Tensor() : outputs[static_cast<std::size_t>(o - 1)];
-      const FactorGradient dv = first ? chunk(steps_.N) : Factor{.x_BDL = at::empty_like(v)};
+      const FactorGradient dv =
+          first ? chunk(steps_.N) : Factor{.x_BDL = empty_output(v, steps_.D)};
       gated_conv(o).backward(factor(steps_.post(o)), factor(steps_.pre(o)), input_of(o, v), dy,
                              chunk(steps_.post(o)), chunk(steps_.pre(o)), dv,
                              {.h_DK = d.h_MDK.select(0, o), .skip_D = row_or_none(d.skip_MD, o)});

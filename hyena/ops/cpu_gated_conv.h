@@ -27,8 +27,7 @@ struct Filter {
   at::Tensor reverse_DK{};
 };
 
-/// An uninitialised (B, channels, L) tensor in the layout of `like_BCL`, on huge pages if it is
-/// large.
+/// An uninitialised (B, channels, L) tensor in the layout of `like_BCL`, in kept memory.
 [[nodiscard]] at::Tensor empty_output(const at::Tensor& like_BCL, std::int64_t channels);
 
 /// True where the kernel computes on `x`: a non-empty CPU tensor in float32, float64 or bfloat16.

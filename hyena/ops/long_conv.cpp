@@ -9,6 +9,7 @@
 
 #include "hyena/ops/check.h"
 #include "hyena/ops/cpu_gated_conv.h"
+#include "hyena/ops/kept_memory.h"
 #include "hyena/ops/layout.h"
 
 namespace hyena::ops {
@@ -176,7 +177,7 @@ Gradients backward(const at::Tensor& dy_BDL, const at::Tensor& u_BDL, const at::
   if (parse(algorithm) != LongConvAlgorithm::kDirect && cpu::supports(u_BDL)) {
     const cpu::Filter filter = cpu_filter(h_DK, skip_D, reverse_DK);
     const auto gradient_of = [](const at::Tensor& x) {
-      return x.defined() ? at::empty_like(x) : at::Tensor();
+      return x.defined() ? cpu::empty_kept(x.sizes(), x.scalar_type()) : at::Tensor();
     };
     const cpu::Filter d{.h_DK = gradient_of(filter.h_DK),
                         .skip_D = gradient_of(filter.skip_D),
