@@ -58,8 +58,19 @@ void remove_leftovers(const fs::path& target) {
   }
 }
 
+/// A rename would put a file in the place of a device or pipe: /dev/null, for root.
+void refuse_special(const fs::path& target) {
+  std::error_code error;
+  const fs::file_status status = fs::status(target, error);
+  if (fs::exists(status) && !fs::is_regular_file(status) && !fs::is_directory(status)) {
+    throw run_error("cannot write {}: expected a regular file, got a device or pipe",
+                    target.string());
+  }
+}
+
 /// The path to write `target` at until it is whole.
 fs::path prepare_temporary(const fs::path& target) {
+  refuse_special(target);
   remove_leftovers(target);
   return folder_of(target) / (temporary_prefix(target) + std::to_string(::getpid()));
 }

@@ -14,7 +14,7 @@ namespace hyena::io {
 /// commit(). Without commit() the destructor removes the sibling. Siblings left by processes that
 /// no longer run are removed when the same file is written again.
 ///
-/// @throws RunError that names the path and the reason (no permission, disk full, no such folder).
+/// @throws RunError that names path and reason (permission, disk full, no folder, device or pipe).
 class AtomicFile {
  public:
   explicit AtomicFile(const std::filesystem::path& target);

@@ -24,8 +24,9 @@ std::string described(const Json& value) {
       return "a list";
     case Json::value_t::object:
       return "a table";
-    case Json::value_t::number_float:
-      return fmt::format("{}", value.get<double>());
+    case Json::value_t::number_float:  // "3.0" is no integer, and must not be shown as "3"
+      return std::isfinite(value.get<double>()) ? value.dump()
+                                                : fmt::format("{}", value.get<double>());
     default:
       return value.dump();
   }

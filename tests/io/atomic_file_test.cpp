@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -134,6 +135,21 @@ TEST(WriteFileAtomically, AShortWriteLeavesTheOldFile) {
                 1000, [&] { return error_of([&] { write_file_atomically(path, fits); }); }),
             "no error");
   EXPECT_EQ(read_text(path), fits);
+}
+
+TEST(WriteFileAtomically, RefusesWhatARenameWouldDestroy) {
+  const TemporaryFolder folder;
+  const fs::path pipe = folder / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  fs::create_symlink(pipe, folder / "link");  // as /dev/stdout is one
+  for (const char* name : {"pipe", "link"}) {
+    EXPECT_EQ(message_of<RunError>([&] { write_file_atomically(folder / name, "x"); }),
+              "cannot write " + (folder / name).string() +
+                  ": expected a regular file, got a device or pipe");
+  }
+  EXPECT_TRUE(fs::is_fifo(pipe));
+  EXPECT_TRUE(fs::is_symlink(folder / "link"));
+  EXPECT_EQ(listing(folder.path()), "link pipe");
 }
 
 TEST(WriteFileAtomically, NamesTheMissingFolder) {

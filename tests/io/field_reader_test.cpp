@@ -82,7 +82,7 @@ TEST(FieldReader, WrongTypesNameKeyExpectationAndValue) {
   EXPECT_EQ(error_of<double>("true"), "train.k: expected a number, got true");
   EXPECT_EQ(error_of<double>("nan"), "train.k: expected a number, got nan");
   EXPECT_EQ(error_of<double>("inf", kPositive), "train.k: expected a number above 0, got inf");
-  EXPECT_EQ(error_of<std::int64_t>("3.0"), "train.k: expected an integer, got 3");
+  EXPECT_EQ(error_of<std::int64_t>("3.0"), "train.k: expected an integer, got 3.0");
   EXPECT_EQ(error_of<std::int64_t>("[3]"), "train.k: expected an integer, got a list");
   EXPECT_EQ(error_of<bool>("1"), "train.k: expected true or false, got 1");
   EXPECT_EQ(error_of<std::string>("1"), "train.k: expected a string, got 1");
