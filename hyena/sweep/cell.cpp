@@ -6,15 +6,13 @@
 #include <memory>
 #include <utility>
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
 #include <torch/torch.h>
-#include <unistd.h>
 
 #include "hyena/base/error.h"
 #include "hyena/base/text.h"
 #include "hyena/io/atomic_file.h"
+#include "hyena/io/process_lock.h"
 #include "hyena/models/checkpoint.h"
 #include "hyena/models/counting.h"
 #include "hyena/sweep/parameter_groups.h"
@@ -36,26 +34,6 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
-
-/// flock: released by the kernel when the process ends, however it ends.
-class CellLock {
- public:
-  explicit CellLock(const fs::path& path)
-      : descriptor_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
-    if (descriptor_ < 0) {
-      throw run_error("cannot open {}: {}", path.string(), errno_text(errno));
-    }
-    is_held_ = ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0;
-  }
-  ~CellLock() { ::close(descriptor_); }
-  CellLock(const CellLock&) = delete;
-  CellLock& operator=(const CellLock&) = delete;
-  [[nodiscard]] bool is_held() const { return is_held_; }
-
- private:
-  int descriptor_;
-  bool is_held_ = false;
-};
 
 class Training {
  public:
@@ -307,7 +285,7 @@ class Training {
 std::optional<io::Json> run_cell(const Cell& cell, const fs::path& folder, at::Device device,
                                  const CellObserver& observer) {
   io::make_directories(folder);
-  const CellLock lock(folder / "lock");
+  const io::ProcessLock lock(folder / "lock");
   if (!lock.is_held()) {
     return std::nullopt;
   }

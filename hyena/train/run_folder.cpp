@@ -77,8 +77,12 @@ std::optional<fs::path> RunFolder::checkpoint_to_resume(const std::string& resum
   return from;
 }
 
-void RunFolder::create(const RunConfig& config) const {
+void RunFolder::create(const RunConfig& config) {
   io::make_directories(path_);
+  lock_ = std::make_unique<io::ProcessLock>(path_);
+  if (!lock_->is_held()) {
+    throw user_error("another process trains in '{}'", path_.string());
+  }
   io::write_file_atomically(path_ / "config.toml", io::write_toml(to_json(config)));
 }
 

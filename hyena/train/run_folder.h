@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "hyena/io/process_lock.h"
 #include "hyena/train/config.h"
 
 namespace hyena::train {
@@ -30,14 +32,16 @@ class RunFolder {
   [[nodiscard]] std::optional<std::filesystem::path> checkpoint_to_resume(
       const std::string& resume) const;
 
-  /// Creates the folder and writes config.toml.
-  void create(const RunConfig& config) const;
+  /// Creates the folder, takes it for this process and writes config.toml.
+  /// @throws UserError if another process trains in it.
+  void create(const RunConfig& config);
 
   /// Removes all checkpoints but the newest `keep_last` and the one of step `best` (-1: none).
   void prune(std::int64_t keep_last, std::int64_t best) const;
 
  private:
   std::filesystem::path path_;
+  std::unique_ptr<io::ProcessLock> lock_;
 };
 
 }  // namespace hyena::train
