@@ -1,9 +1,10 @@
 #include "hyena/cli/app.h"
 
-#include <algorithm>
 #include <csignal>
 #include <exception>
 #include <new>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,22 +23,48 @@ namespace hyena::cli {
 namespace {
 
 int fail(std::string_view message, ExitCode code) {
-  end_progress_line();
-  fmt::print(stderr, "error: {}\n", one_line(message, 1000));
+  note(fmt::format("error: {}", one_line(message, 1000)));
   return code;
 }
 
-/// The parser's message; it does not name a subcommand that it does not know.
-std::string parse_failure(const CLI::App& app, const CLI::ParseError& error, const char* first) {
+template <typename App>
+auto subcommands_of(App& app) {
+  return app.get_subcommands([](const CLI::App*) { return true; });
+}
+
+/// Only a prompt may be empty. Elsewhere "" is what a shell makes of an unset variable, and the
+/// parser would take it for an option that was not given, or for 0.
+void refuse_empty_values(CLI::App& app) {
+  const CLI::Validator not_empty(
+      [](const std::string& value) {
+        return value.empty() ? std::string("expected a value, got an empty one") : std::string();
+      },
+      "");
+  for (CLI::Option* option : app.get_options()) {
+    if (!option->check_lname("prompt")) {
+      option->check(not_empty);
+    }
+  }
+  for (CLI::App* command : subcommands_of(app)) {
+    refuse_empty_values(*command);
+  }
+}
+
+/// What to say of the first word that should be a subcommand and is none; the parser names none.
+std::optional<std::string> unknown_subcommand(const CLI::App& app,
+                                              std::span<const char* const> words) {
+  const auto commands = subcommands_of(app);
+  if (words.empty() || commands.empty() || std::string_view(words[0]).starts_with("-")) {
+    return std::nullopt;
+  }
   std::vector<std::string> names;
-  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+  for (const CLI::App* command : commands) {
+    if (command->get_name() == words[0]) {
+      return unknown_subcommand(*command, words.subspan(1));
+    }
     names.push_back(command->get_name());
   }
-  const std::string word = first == nullptr ? "" : first;
-  const bool is_unknown = !word.empty() && !word.starts_with("-") &&
-                          std::find(names.begin(), names.end(), word) == names.end();
-  return is_unknown ? fmt::format("unknown subcommand '{}'{}", word, did_you_mean(word, names))
-                    : std::string(error.what());
+  return fmt::format("unknown subcommand '{}'{}", words[0], did_you_mean(words[0], names));
 }
 
 int run_parsed(const Command& chosen) {
@@ -52,7 +79,8 @@ int run_parsed(const Command& chosen) {
   } catch (const c10::Error& error) {
     const std::string_view message = error.what_without_backtrace();
     const bool is_memory = message.find("can't allocate memory") != std::string_view::npos ||
-                           message.find("out of memory") != std::string_view::npos;
+                           message.find("out of memory") != std::string_view::npos ||
+                           message.starts_with("Storage size calculation overflowed");
     return fail(is_memory ? fmt::format("out of memory: {}", message) : std::string(message),
                 kRunFailed);
   } catch (const std::bad_alloc&) {
@@ -82,15 +110,16 @@ int run(int argc, const char* const* argv) noexcept {
     add_info(app, chosen);
     add_bench(app, chosen);
     add_sweep(app, chosen);
+    refuse_empty_values(app);
     try {
       app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-      if (error.get_exit_code() == 0) {  // --help, --version
+      const std::span<const char* const> words(argv, static_cast<std::size_t>(argc));
+      const auto unknown = unknown_subcommand(app, words.subspan(argc > 0 ? 1 : 0));
+      if (!unknown && error.get_exit_code() == 0) {  // --help, --version
         return app.exit(error);
       }
-      return fail(
-          fmt::format("{} (see --help)", parse_failure(app, error, argc > 1 ? argv[1] : nullptr)),
-          kUserMistake);
+      return fail(fmt::format("{} (see --help)", unknown.value_or(error.what())), kUserMistake);
     }
     log::to_stderr();
     // Beyond a file-size limit (ulimit -f) a write then fails like any other, with a message.

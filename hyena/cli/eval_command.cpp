@@ -1,4 +1,5 @@
 // hyena eval: how well a model predicts texts.
+#include <cmath>
 #include <memory>
 #include <optional>
 
@@ -63,6 +64,10 @@ int run_eval(const Options& options) {
                                          .progress = [&](std::int64_t done, std::int64_t total) {
                                            progress.update(done, total, "windows scored");
                                          }});
+  if (!std::isfinite(score.nll)) {
+    throw run_error("{}: the model's loss is {}: its weights or its outputs overflow",
+                    options.checkpoint, score.nll);
+  }
   std::optional<data::NgramBits> ngrams;
   if (!options.ngrams.empty()) {
     ngrams = data::ngram_bits_per_byte(

@@ -131,6 +131,10 @@ void add_generate(CLI::App& app, Command& chosen) {
   command->add_option("--top-p", options->sampler.top_p, "Only the likeliest with this probability")
       ->capture_default_str();
   command->add_option("--seed", options->sampler.seed, "The same seed gives the same text")
+      ->check([](const std::string& seed) {  // the parser would add 2^64
+        return seed.starts_with("-") ? "expected a number of at least 0, got " + seed
+                                     : std::string();
+      })
       ->capture_default_str();
   command->add_option("--tokenizer", options->tokenizer,
                       "byte or a folder, where the checkpoint names none");

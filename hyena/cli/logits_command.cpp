@@ -44,6 +44,7 @@ at::Tensor read_ids(const std::string& path, const models::ModelConfig& config) 
 }
 
 int run_logits(const Options& options) {
+  refuse_overwriting(options.out, {options.ids});
   const at::Device device = prepare(options.compute);
   models::LanguageModel model = load_model(options.checkpoint, device);
   const at::Tensor ids_BL = read_ids(options.ids, model->config());

@@ -2,6 +2,8 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
+#include <system_error>
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -12,6 +14,11 @@ namespace hyena::cli {
 namespace {
 
 bool progress_line_is_open = false;
+
+/// A closed or full stderr ends no run: there is nobody to tell.
+void write_stderr(std::string_view text) {
+  (void)std::fwrite(text.data(), 1, text.size(), stderr);
+}
 
 [[noreturn]] void stdout_failed() {
   const int error = errno;
@@ -40,7 +47,16 @@ void flush_stdout() {
 
 void note(std::string_view text) {
   end_progress_line();
-  fmt::print(stderr, "{}\n", text);
+  write_stderr(fmt::format("{}\n", text));
+}
+
+void refuse_overwriting(const std::string& out, const std::vector<std::string>& inputs) {
+  for (const std::string& input : inputs) {
+    std::error_code error;  // one that does not exist is not the other
+    if (std::filesystem::equivalent(out, input, error)) {
+      throw user_error("--out: {} is also read: choose another name", out);
+    }
+  }
 }
 
 bool is_terminal() {
@@ -50,7 +66,7 @@ bool is_terminal() {
 
 void end_progress_line() {
   if (progress_line_is_open) {
-    fmt::print(stderr, "\n");
+    write_stderr("\n");
     progress_line_is_open = false;
   }
 }
@@ -66,13 +82,13 @@ void Progress::update(std::int64_t done, std::int64_t total, std::string_view te
   has_drawn_ = true;
   const double share = total > 0 ? static_cast<double>(done) / static_cast<double>(total) : 1.0;
   if (!is_terminal()) {
-    fmt::print(stderr, "{}/{} {:3.0f}%  {}\n", done, total, 100.0 * share, text);
+    write_stderr(fmt::format("{}/{} {:3.0f}%  {}\n", done, total, 100.0 * share, text));
     return;
   }
   constexpr int kWidth = 24;
   const int filled = static_cast<int>(share * kWidth);
-  fmt::print(stderr, "\r\x1b[K[{:=<{}}{: <{}}] {}/{}  {}", "", filled, "", kWidth - filled, done,
-             total, text);
+  write_stderr(fmt::format("\r\x1b[K[{:=<{}}{: <{}}] {}/{}  {}", "", filled, "", kWidth - filled,
+                           done, total, text));
   std::fflush(stderr);
   progress_line_is_open = true;
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "hyena/io/json.h"
 
@@ -17,7 +18,10 @@ void print(std::string_view text);
 void print_json(const io::Json& object);
 void flush_stdout();
 
-/// A line on stderr.
+/// @throws UserError if `out` is one of the files that are read: it would be lost.
+void refuse_overwriting(const std::string& out, const std::vector<std::string>& inputs);
+
+/// A line on stderr, where it can be written.
 void note(std::string_view text);
 
 /// Progress on stderr: one line that is drawn over on a terminal; elsewhere whole lines, at most

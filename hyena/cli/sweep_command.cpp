@@ -1,4 +1,5 @@
 // hyena sweep: the grid itself is hyena/sweep; here are its options and what it says.
+#include <algorithm>
 #include <chrono>
 #include <memory>
 
@@ -47,7 +48,20 @@ class Deadline {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
+void check_only(const sweep::Grid& grid, const std::string& only) {
+  const auto is_chosen = [&](const sweep::Cell& cell) {
+    return cell.name.find(only) != std::string::npos;
+  };
+  if (std::none_of(grid.cells.begin(), grid.cells.end(), is_chosen)) {
+    throw user_error("--only: expected part of a cell's name, such as {}, got {}",
+                     grid.cells.front().name, only);
+  }
+}
+
 int run_sweep(const Options& options) {
+  if (!(options.max_minutes >= 0.0)) {  // not-a-number too
+    throw user_error("--max-minutes: expected a number of at least 0, got {}", options.max_minutes);
+  }
   keep_freed_memory();
   const at::Device device = prepare(options.compute);
   io::Json source = io::read_toml(options.grid);
@@ -55,6 +69,7 @@ int run_sweep(const Options& options) {
     io::apply_override(source, assignment);
   }
   const sweep::Grid grid = sweep::read_grid(source);
+  check_only(grid, options.only);
   const fs::path folder =
       options.out.empty() ? fs::path("runs") / grid.name : fs::path(options.out);
   io::make_directories(folder / "cells");

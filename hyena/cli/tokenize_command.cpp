@@ -27,6 +27,7 @@ int run_tokenize(const Options& options) {
     throw user_error("--out: expected a name that ends in .tokens, got {}", options.out);
   }
   const std::vector<std::string> files = data::expand_globs(options.texts);
+  refuse_overwriting(options.out, files);
   const std::vector<std::filesystem::path> texts(files.begin(), files.end());
   Progress progress;
   data::tokenize_files(

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -59,7 +60,11 @@ class TokenFileSource final : public TokenSource {
 
 /// The files that a pattern means: itself, if there is such a file, or the matches of a glob.
 std::vector<std::string> matches(const std::string& pattern) {
-  if (fs::exists(pattern) || pattern.find_first_of("*?[") == std::string::npos) {
+  std::error_code unreadable;  // MappedFile says why
+  if (pattern.empty()) {
+    throw user_error("expected the name of a file, got an empty one");
+  }
+  if (fs::exists(pattern, unreadable) || pattern.find_first_of("*?[") == std::string::npos) {
     return {pattern};
   }
   glob_t found{};
@@ -133,11 +138,13 @@ std::vector<std::string> expand_globs(std::span<const std::string> patterns) {
   std::set<std::string> seen;
   for (const std::string& pattern : patterns) {
     for (const std::string& file : matches(pattern)) {
-      if (fs::is_directory(file)) {
+      std::error_code unreadable;
+      if (fs::is_directory(file, unreadable)) {
         throw user_error("{} is a folder: name files or a glob such as {}", file,
                          (fs::path(file) / "*.txt").string());
       }
-      if (seen.insert(fs::weakly_canonical(file).string()).second) {
+      const fs::path whole = fs::weakly_canonical(file, unreadable);
+      if (seen.insert(unreadable ? file : whole.string()).second) {
         files.push_back(file);
       }
     }

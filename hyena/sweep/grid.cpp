@@ -231,6 +231,9 @@ Grid read_grid(const io::Json& source) {
     io::FieldReader(value, "variants." + key).read("label", label);
     grid.variants.push_back({.key = key, .label = label});
   }
+  if (grid.variants.empty()) {
+    throw user_error("variants: expected at least one, such as [variants.hyena]");
+  }
   for (const std::int64_t seed : seeds) {
     for (const std::int64_t length : lengths) {
       for (const std::int64_t vocab_size : vocabularies) {

@@ -99,9 +99,11 @@ TrainState read_train_state(const io::Json& json, const std::string& what) {
     fields.read("lowest_loss", state.lowest_loss);
     state.last = read_evaluation(fields, "last_evaluation");
     state.best = read_evaluation(fields, "best_evaluation");
-    if (const io::Json* loader = fields.find("loader")) {
-      state.loader = *loader;
+    const io::Json* loader = fields.find("loader");
+    if (loader == nullptr) {
+      throw user_error("loader: missing");
     }
+    state.loader = *loader;
     fields.finish();
     return state;
   } catch (const UserError& error) {

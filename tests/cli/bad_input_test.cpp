@@ -1,5 +1,11 @@
 // Bad input: one clear line, the right exit code, nothing half-written.
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <thread>
+
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <torch/torch.h>
 
 #include "hyena/models/tensor_file.h"
@@ -81,6 +87,20 @@ TEST(BadInput, Flags) {
        2,
        "--tokens: expected a positive number, got -1"},
       {"folder to count", {"info", "--checkpoint", "."}, 2, "config.json"},
+      {"unknown benchmark", {"bench", "mixers"}, 2, "'mixers', did you mean 'mixer'?"},
+      {"help on nothing", {"trian", "--help"}, 2, "unknown subcommand 'trian'"},
+      // "$UNSET" in a shell
+      {"empty checkpoint", {"info", "--checkpoint", ""}, 2, "--checkpoint: expected a value"},
+      {"empty resume", {"train", "--out", "nowhere", "--resume", ""}, 2, "--resume: expected a"},
+      {"empty prompt file",
+       {"generate", "--checkpoint", "x", "--prompt-file", ""},
+       2,
+       "--prompt-file: expected a value"},
+      {"empty seed",
+       {"generate", "--checkpoint", "x", "--seed", ""},
+       2,
+       "--seed: expected a value"},
+      {"negative seed", {"generate", "--checkpoint", "x", "--seed", "-1"}, 2, "got -1"},
   };
   for (const Case& bad : cases) {
     check(bad, "nowhere");
@@ -139,6 +159,8 @@ TEST(BadInput, Train) {
       {"missing tokenizer", set("data.tokenizer=" + none), 2, none},
       {"vocabulary", set("model.vocab_size=300"), 2, "model.vocab_size: expected 257"},
       {"resume from nothing", train({"--resume", none}), 2, none},
+      {"unnamed text", set("data.train=''"), 2, "data.train: expected the name of a file"},
+      {"long name", set("data.train=" + std::string(300, 'a')), 2, "File name too long"},
   };
   for (const Case& bad : cases) {
     check(bad, out);
@@ -154,6 +176,28 @@ TEST(BadInput, TrainIntoAnExistingRun) {
                     "train.max_steps=9"}),
          2, "model.w is 3.0 in this configuration, but 10.0"},
         "nowhere");
+  const TemporaryFolder folder;
+  const std::string emptied = (folder / "run").string();
+  std::filesystem::copy(run.run(), emptied, std::filesystem::copy_options::recursive);
+  testing_support::write_text(emptied + "/checkpoints/step-3/train_state.json", "{}");
+  check({"emptied state",
+         run.train({"--out", emptied, "--resume", "auto", "--set", "train.max_steps=9"}), 2,
+         "train_state.json: loader: missing"},
+        "nowhere");
+}
+
+TEST(BadInput, TrainWhereAnotherProcessTrains) {
+  const TemporaryFolder folder;
+  const std::string out = (folder / "run").string();
+  const auto arguments = small_run().train(
+      {"--out", out, "--resume", "auto", "--set", "train.max_steps=1000000", "--set",
+       "train.evaluate_every=1000000", "--set", "train.checkpoint_every=1000000"});
+  testing_support::Process first(arguments);
+  while (first.is_running() && testing_support::read_text(out + "/metrics.jsonl").empty()) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  check({"second process", arguments, 2, "another process trains in '" + out + "'"}, "nowhere");
+  EXPECT_TRUE(first.is_running());
 }
 
 #ifndef HYENA_HAS_CUDA
@@ -202,6 +246,13 @@ TEST(BadInput, Checkpoints) {
   replace(huge + "/config.json", "\"d_model\": 8", "\"d_model\": 1048576");
   replace(huge + "/config.json", "\"n_layer\": 1", "\"n_layer\": 4096");
   check({"huge model", eval(huge), 2, "of memory, this machine has"}, none);
+  const std::string no_numbers = copied_checkpoint(folder, "no-numbers");
+  std::string weights = testing_support::read_text(no_numbers + "/model.safetensors");
+  std::int64_t header_bytes = 0;
+  std::memcpy(&header_bytes, weights.data(), sizeof(header_bytes));
+  std::fill(weights.begin() + sizeof(header_bytes) + header_bytes, weights.end(), '\xff');
+  testing_support::write_text(no_numbers + "/model.safetensors", weights);
+  check({"weights that are no numbers", eval(no_numbers), 1, "the model's loss is"}, none);
   const std::string no_json = copied_checkpoint(folder, "no-json");
   replace(no_json + "/config.json", "{", "[");
   check({"broken config", eval(no_json), 2, "config.json"}, none);
@@ -296,6 +347,8 @@ TEST(BadInput, LogitsAndTokens) {
     arguments.back() = path;
     return arguments;
   };
+  const std::string pipe = (folder / "pipe").string();
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
   const std::vector<Case> cases{
       {"missing", logits("/nowhere"), 2, "/nowhere"},
       {"float ids", logits(file("float", at::zeros({1, 4}))), 2, "expected int64"},
@@ -308,15 +361,21 @@ TEST(BadInput, LogitsAndTokens) {
       {"text as ids", logits(small_run().text()), 2, "not a safetensors file"},
       {"no folder", to("/nowhere/out"), 1, "/nowhere"},
       {"onto a folder", to(folder.path().string()), 1, "Is a directory"},
+      {"onto a pipe", to(pipe), 1, "expected a regular file"},
+      {"onto its input", to(good), 2, "is also read"},
       {"full disk", logits(good), 1, "cannot write", {.largest_file = 2048}},
   };
   for (const Case& bad : cases) {
     check(bad, out);
   }
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
 }
 
 TEST(BadInput, Tokenize) {
   const TemporaryFolder folder;
+  const TemporaryFolder texts;
+  const std::string own = (texts / "text.tokens").string();
+  testing_support::write_text(own, "a text in spite of its name");
   const std::string out = (folder / "out.tokens").string();
   testing_support::write_text(folder / "empty.txt", "");
   const auto tokenize = [&](const std::string& tokenizer, const std::string& text,
@@ -335,12 +394,38 @@ TEST(BadInput, Tokenize) {
       {"folder without tokenizer", tokenize(path, text, out), 2, "vocab.json"},
       {"other name", tokenize("byte", text, path + "/out.bin"), 2, "ends in .tokens"},
       {"no folder", tokenize("byte", text, "/nowhere/a.tokens"), 1, "/nowhere"},
+      {"onto its text", tokenize("byte", own, own), 2, "is also read"},
       {"full disk", tokenize("byte", text, out), 1, "cannot write", {.largest_file = 4096}},
   };
   for (const Case& bad : cases) {
     check(bad, out);
   }
   EXPECT_EQ(testing_support::listing(folder.path()), "empty.txt") << "half-written";
+}
+
+TEST(BadInput, Sweep) {
+  const TemporaryFolder folder;
+  const std::string out = (folder / "out").string();
+  testing_support::write_text(folder / "grid.toml", "name = 'small'\n[model]\nd_model = 8\n");
+  testing_support::write_text(folder / "bare.toml", "name = 'bare'\n[variants]\n");
+  const auto sweep = [&](const std::string& grid, const std::vector<std::string>& more) {
+    return joined({"sweep", (folder / grid).string(), "--out", out}, more);
+  };
+  const std::vector<Case> cases{
+      {"no grid", {"sweep"}, 2, "grid is required"},
+      {"missing", sweep("none.toml", {}), 2, "none.toml"},
+      {"folder", {"sweep", folder.path().string()}, 2, "got a folder"},
+      {"no variants", sweep("bare.toml", {}), 2, "variants: expected at least one"},
+      {"no name", sweep("grid.toml", {"--set", "name=''"}), 2, "name: expected the name"},
+      {"unknown key", sweep("grid.toml", {"--set", "train.epoch=3"}), 2,
+       "did you mean 'train.epochs'?"},
+      {"no cell", sweep("grid.toml", {"--only", "none"}), 2, "--only: expected part of a cell's"},
+      {"no minutes", sweep("grid.toml", {"--max-minutes", "nan"}), 2, "--max-minutes: expected"},
+      {"negative minutes", sweep("grid.toml", {"--max-minutes", "-1"}), 2, "got -1"},
+  };
+  for (const Case& bad : cases) {
+    check(bad, out);
+  }
 }
 
 TEST(BadInput, DiskFullWhileTrainingKeepsTheLastCheckpoint) {
@@ -375,6 +460,16 @@ TEST(BadInput, FullStandardOutput) {
     EXPECT_EQ(outcome.code, 1) << outcome.err;
     EXPECT_EQ(error_lines(outcome.err).size(), 1U) << outcome.err;
   }
+}
+
+/// Nobody hears the message; the exit code still tells.
+TEST(BadInput, FullStandardError) {
+  const Environment deaf{.stderr_path = "/dev/full"};
+  EXPECT_EQ(run_program({"info", "--jsno"}, deaf).code, 2);
+  EXPECT_EQ(
+      run_program({"eval", "--checkpoint", small_run().run(), "--text", small_run().text()}, deaf)
+          .code,
+      0);
 }
 
 }  // namespace

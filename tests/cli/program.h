@@ -28,6 +28,7 @@ struct Outcome {
 struct Environment {
   std::int64_t largest_file = 0;  ///< RLIMIT_FSIZE, 0: none
   std::string stdout_path{};      ///< instead of collecting it
+  std::string stderr_path{};      ///< the same
 };
 
 /// A started program; collects its streams in files, so that no pipe can fill up.
@@ -36,7 +37,8 @@ class Process {
   explicit Process(const std::vector<std::string>& arguments, const Environment& environment = {}) {
     const std::string out_path =
         environment.stdout_path.empty() ? (folder_ / "out").string() : environment.stdout_path;
-    const std::string err_path = (folder_ / "err").string();
+    const std::string err_path =
+        environment.stderr_path.empty() ? (folder_ / "err").string() : environment.stderr_path;
     pid_ = ::fork();
     if (pid_ == 0) {
       const int out = ::open(out_path.c_str(), O_WRONLY | O_CREAT, 0666);
