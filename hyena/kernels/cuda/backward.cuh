@@ -13,6 +13,7 @@
 #include "hyena/kernels/cuda/column.cuh"
 #include "hyena/kernels/cuda/ptx.cuh"
 #include "hyena/kernels/cuda/row_scale.cuh"
+#include "hyena/kernels/cuda/tail.cuh"
 #include "hyena/kernels/cuda/tile.cuh"
 
 namespace hyena::kernels::cuda {
@@ -34,7 +35,7 @@ struct GradientWriter {
       store4(to, v.x, v.y, dp.length - n, false);
       store4(to + 4, v.z, v.w, dp.length - n - 4, false);
     } else {
-      *reinterpret_cast<uint4*>(to) = v;
+      __stcs(reinterpret_cast<uint4*>(to), v);  // not read again: leaves the L2 to the inputs
     }
   }
   __device__ __forceinline__ void put2(int batch, int channel, int n, uint32_t v) const {
@@ -54,6 +55,13 @@ struct GradientTile : GradientWriter<T, kRagged> {
 
   __device__ __forceinline__ int batch(int row) const { return b0 + (row >> log_n1); }
   __device__ __forceinline__ int time(int row) const { return (row & ((1 << log_n1) - 1)) * 256; }
+  /// Whether a batch row begins, or ends, in this row of the tile.
+  __device__ __forceinline__ bool starts(int row) const {
+    return time(row) == 0 && batch(row) < this->dp.batch;
+  }
+  __device__ __forceinline__ bool ends(int row) const {
+    return ((row + 1) & ((1 << log_n1) - 1)) == 0 && batch(row) < this->dp.batch;
+  }
   __device__ __forceinline__ void store8(int channel, int row, int offset, uint4 v) const {
     if (kFull || batch(row) < this->dp.batch)
       this->put8(batch(row), channel, time(row) + offset, v);
@@ -145,7 +153,7 @@ __device__ __forceinline__ void finish_seam(const Out& out, const Fir& f, uint2 
 /// `in`: the pair of inputs (x0, dy) or (x1, v), plus `offset`. `down(i, r)`: factor of c or du.
 template <class T, bool kFull, bool kRagged, bool kDu, class Down, class Starts>
 __device__ __forceinline__ void gate_gradients(
-    const InverseOperand<kFull>& operand, const uint4 (&radix_t)[2][2],
+    const InverseOperand<kFull>& operand, const uint4 (&radix_t)[2][2], const TailView& tail,
     const OutputAddress<kFull>& in, uint32_t offset, uint32_t fir_a, uint32_t fir_b, Down down,
     Starts starts, const GradientTile<T, kFull, kRagged>& out, int channels, int channel,
     float (&par)[8], uint32_t seams, int warp, int lane) {
@@ -179,6 +187,8 @@ __device__ __forceinline__ void gate_gradients(
           if (kRagged && out.time(row) + 32 * warp + 16 * q + 4 * t + j >= out.dp.length)
             d[j] = 0.F;
         }
+        if (kDu && tail.c != nullptr && q == 0 && warp == 0 && t < 2 && out.starts(row))
+          add_tail_gradient(d, tail, static_cast<int64_t>(out.batch(row)) * channels + channel, t);
         uint32_t hb = 0;
         if (kDu) {
           hb = lds32(in.halo(i, r, q) + offset + kInputBytes);

@@ -7,6 +7,7 @@
 #include <cuda_runtime.h>
 
 #include "hyena/kernels/cuda/spectrum_buffer.h"
+#include "hyena/kernels/cuda/tail.h"
 #include "hyena/kernels/cuda/tensor.h"
 
 namespace hyena::kernels::cuda {
@@ -21,6 +22,7 @@ struct BackwardArgs {
   bool wide;              // rows are 16-byte aligned
   float2* sums;           // [channels + blocks][8192] partial spectra of dh
   float* parameter_sums;  // [channels + blocks][12]: x0, x1, v x 3 taps and bias
+  TailView tail;
 };
 
 template <class T>

@@ -188,7 +188,12 @@ __global__ void __launch_bounds__(kThreads, 1)
         } else {
           gate_tile<T, true>(z, gate_at, odd_buffer, Fir(fir), Fir(fir + 16), gate_starts);
         }
-        TileScale<kFull>::publish(maxima, z, kLogN1, warp, lane);
+        const bool tail = a.tail.c != nullptr && half != 0 && warp == 0;
+        auto row_of = [&](int b) { return static_cast<int64_t>(b) * channels + here.d; };
+        TileScale<kFull>::publish(maxima, z, kLogN1, warp, lane, [&](int s) {
+          const int b = here.b + (kFull ? 0 : (8 * s + first_row) >> kLogN1);
+          return tail && gate_starts(s) && b < a.dy.batch ? tail_most(a.tail, row_of(b)) : 0.F;
+        });
         team_barrier(half + 1);
         const TileScale<kFull> scale(maxima, kLogN1, lane);
         own_scale = scale.value;
@@ -206,7 +211,19 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
         for (int q = 0; q < 4; ++q)
           radix[q] = ldg128(&a.filter.tables->radix[q * 32 + lane]);
-        radix_forward<kFull>(zb, radix, ExchangeAddress(exchange, warp, lane).store);
+        radix_forward<kFull>(
+            zb, radix, ExchangeAddress(exchange, warp, lane).store, 4096,
+            [&](float(&x)[4][4], int first) {
+              if (!tail) return;
+#pragma unroll
+              for (int r = 0; r < 2; ++r) {
+                const int row = first + 8 * r + (lane >> 2);
+                const int b = here.b + (kFull ? 0 : row >> kLogN1);
+                const float up = kFull ? scale.value : __shfl_sync(~0U, scale.value, row >> 2);
+                if ((lane & 3) == 0 && b < a.dy.batch)
+                  add_tail(x, r, a.tail, row_of(b), up / (1 << radix_exponent(kLogN1)));
+              }
+            });
         __syncthreads();
       }
 
@@ -299,11 +316,14 @@ __global__ void __launch_bounds__(kThreads, 1)
         auto down = [&](int i, int r) { return inverse_scale(scale.output(i, r, lane)) * unit; };
         const InverseOperand<kFull> operand(ExchangeAddress(exchange, warp, lane).load);
         if (half != 0) {
-          gate_gradients<T, kFull, kRagged, true>(operand, radix_t, output_at, odd_buffer, fir,
-                                                  fir + 16, down, output_starts, out, channels, d,
-                                                  par, seams, warp, lane);
+          gate_gradients<T, kFull, kRagged, true>(operand, radix_t, a.tail, output_at, odd_buffer,
+                                                  fir, fir + 16, down, output_starts, out, channels,
+                                                  d, par, seams, warp, lane);
         } else {
-          gate_gradients<T, kFull, kRagged, false>(operand, radix_t, output_at, 0, fir + 32,
+          if (a.tail.c != nullptr && warp == 0)
+            hand_out_tail<kFull>(operand, radix_t, a.tail, here.b, a.dy.batch, channels, d, kLogN1,
+                               down, lane);
+          gate_gradients<T, kFull, kRagged, false>(operand, radix_t, a.tail, output_at, 0, fir + 32,
                                                    fir + 32, down, output_starts, out, channels, d,
                                                    par, seams, warp, lane);
         }
@@ -326,6 +346,9 @@ __global__ void __launch_bounds__(kThreads, 1)
           behind = lds64(seam(seams, part, w + 1, row) + kSeamHalf);
         } else if (((row + 1) & n1_mask) != 0) {
           behind = lds64(seam(seams, part, 0, row + 1) + kSeamHalf);
+        } else if (a.tail.c != nullptr && out.ends(row)) {
+          behind = tail_seam(a.tail, static_cast<int64_t>(out.batch(row)) * channels + d, part,
+                             lds64(seam(seams, part, w, row)));
         }
         const Fir f(fir + (part == 0 ? 32 : 16 * (part - 1)));
         finish_seam<T>(out, f, behind, part, part * channels + d, row, seams, w);

@@ -21,12 +21,12 @@
 #include "hyena/kernels/cuda/split.h"
 #include "hyena/kernels/cuda/split_row.cuh"
 #include "hyena/kernels/cuda/split_tile.cuh"
+#include "hyena/kernels/cuda/tail.cuh"
 #include "hyena/kernels/cuda/tensor.h"
 
 namespace hyena::kernels::cuda {
 
 constexpr int kClusterThreads = 256;
-constexpr int kRowsOffset = kExchangeBytes;  // from planes to rows
 constexpr uint32_t kHalfOnes = 0x3c003c00U;
 
 /// A block's place in its cluster, and the rows of 256 points of its warps: four for each, which a
@@ -58,9 +58,9 @@ struct ClusterPlace {
   }
   /// From slice 0 of `rows`, whose rows begin with this block's first k, to that of tau.
   __device__ __forceinline__ int slice(int tau) const { return (tau - rank) * kSlice; }
-  /// Where slice tau stands in `rows` once it is ready to go back: this block's own in `planes`.
-  __device__ __forceinline__ int back(int tau) const {
-    return slice(tau) - (tau == rank ? kRowsOffset : 0);
+  /// Where slice tau stands once it is ready to go back: this block's own in `planes`.
+  __device__ __forceinline__ int back(int tau, int planes_to_rows) const {
+    return slice(tau) - (tau == rank ? planes_to_rows : 0);
   }
 };
 
@@ -162,10 +162,12 @@ struct LaneRow {
 };
 
 /// Radix 32 over the rows of a tile, real input, twist of tau inside. Rows of this block's own
-/// slice go to `rows`. `matrix`: fragments [re, im][16 k][parity of m][lane] in shared memory.
-template <int kLogC>
+/// slice go to `rows`, planes_to_rows behind. `matrix`: fragments [re, im][16 k][parity of m][lane]
+/// in shared memory. `imaginary` as radix_forward.
+template <int kLogC, class Imaginary = NoTail>
 __device__ __forceinline__ void radix_columns(const uint32_t (&zb)[4][4], uint32_t matrix,
-                                              uint32_t store, int rank, int lane) {
+                                              uint32_t store, int planes_to_rows, int rank,
+                                              int lane, Imaginary imaginary = {}) {
 #pragma unroll
   for (int part = 0; part < 2; ++part)
 #pragma unroll
@@ -181,11 +183,12 @@ __device__ __forceinline__ void radix_columns(const uint32_t (&zb)[4][4], uint32
 #pragma unroll
       for (int j = 0; j < 4; ++j)
         mma(x[j], odd, zb[j][2], zb[j][3]);
+      if (part == 1) imaginary(x, 16 * block);
 #pragma unroll
       for (int r = 0; r < 2; ++r) {  // k = 16 block + 8 r + g
         const int k = 16 * block + 8 * r + (kLogC == 3 ? lane >> 2 : 0);
         const uint32_t to = store + part * kPlaneBytes + (2 * block + r) * 4096 +
-                            ((k >> (5 - kLogC)) == rank ? kRowsOffset : 0);
+                            ((k >> (5 - kLogC)) == rank ? planes_to_rows : 0);
         sts64(to, pack_half(x[0][2 * r], x[1][2 * r]), pack_half(x[0][2 * r + 1], x[1][2 * r + 1]));
         sts64(to ^ 16, pack_half(x[2][2 * r], x[3][2 * r]),
               pack_half(x[2][2 * r + 1], x[3][2 * r + 1]));
@@ -205,6 +208,28 @@ struct ColumnOperand {
         ldmatrix_trans(re[q][c], at);
         ldmatrix_trans(im[q][c], at + kPlaneBytes);
       }
+  }
+  /// Imaginary part: acc[j >> 1][j & 1] is time 4 t + j of row m = g.
+  __device__ __forceinline__ void imaginary(float (&acc)[2][4], uint32_t matrix, int lane) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      uint32_t a[4];
+      uint32_t b[4];
+      lds128(a, matrix + half * 512 + lane * 16);
+      lds128(b, matrix + (4 + half) * 512 + lane * 16);
+#pragma unroll
+      for (uint32_t& w : b)
+        w ^= 0x80008000U;
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        if (half == 0) {
+          mma_first(acc[h], a, im[0][h][0], im[0][h][1]);
+        } else {
+          mma(acc[h], a, im[0][h][2], im[0][h][3]);
+        }
+        mma(acc[h], b, re[0][h][2 * half], re[0][h][2 * half + 1]);
+      }
+    }
   }
   /// acc[q][j >> 1][2 r + (j & 1)] is time 16 q + 4 t + j of row m = 16 i + 8 r + g.
   /// `matrix`: fragments [re, im][16 m][16 k][lane].
@@ -345,16 +370,45 @@ __device__ __forceinline__ void pair_barrier(int warp) {
   asm volatile("bar.sync %0, 64;" ::"r"(8 + (warp >> 1)) : "memory");
 }
 
+/// Powers of two that make the scales of a row's tiles equal.
+template <int kC>
+struct TileFactors {
+  uint32_t most, factor[kC];
+  /// From biased exponents of all tiles in shared memory.
+  __device__ __forceinline__ explicit TileFactors(uint32_t exponents) : most(0) {
+#pragma unroll
+    for (int tau = 0; tau < kC; ++tau) {
+      factor[tau] = lds32(exponents + 4 * tau);
+      most = max(most, factor[tau]);
+    }
+#pragma unroll
+    for (int tau = 0; tau < kC; ++tau)
+      factor[tau] = half_power(most - factor[tau]);
+  }
+  template <class Row>
+  __device__ __forceinline__ void apply(Row& x, int tau) const {
+    if (factor[tau] != kHalfOnes) shrink(x, factor[tau]);  // the same in all lanes, and mostly 1
+  }
+};
+
+/// The imaginary part of c at a row's first times, by the warp that has them.
+__device__ __forceinline__ void hand_out_tail(const ColumnOperand& operand, uint32_t matrix,
+                                            const TailView& tail, int64_t row, float factor,
+                                            int lane) {
+  float acc[2][4];
+  operand.imaginary(acc, matrix, lane);
+  if (lane < 4) store_tail(tail, row, acc, 0, factor, lane);
+}
+
 /// The four rows of a warp from `rows`, radix c. `at`: this lane's ldmatrix address in row k of
-/// slice `rank`; `second`: from its first k to its second (c = 2). `factor(tau)` makes the scales
-/// of all tiles equal.
-template <int kLogC, class Factor>
+/// slice `rank`.
+template <int kLogC>
 __device__ __forceinline__ void load_rows(RowData (&x)[4], const ClusterPlace<kLogC>& place,
-                                          uint32_t at, Factor factor, int warp) {
+                                          uint32_t at, const TileFactors<1 << kLogC>& factors,
+                                          int warp) {
   auto load = [&](RowData& to, int tau, int offset) {
     load_row(to, at + place.slice(tau) + offset);
-    const uint32_t f = factor(tau);
-    if (f != kHalfOnes) shrink(to, f);  // the same in all lanes, and mostly 1
+    factors.apply(to, tau);
   };
   if constexpr (kLogC == 1) {
 #pragma unroll
@@ -390,9 +444,9 @@ __device__ __forceinline__ void load_rows(RowData (&x)[4], const ClusterPlace<kL
 /// Inverse radix c and back to the slices.
 template <int kLogC>
 __device__ __forceinline__ void store_rows(RowData (&x)[4], const ClusterPlace<kLogC>& place,
-                                           uint32_t at, int warp) {
+                                           uint32_t at, int planes_to_rows, int warp) {
   auto store = [&](const RowData& from, int tau, int offset) {
-    const uint32_t to = at + place.back(tau) + offset;
+    const uint32_t to = at + place.back(tau, planes_to_rows) + offset;
     stmatrix_trans(to, from.re);
     stmatrix_trans(to + kPlaneBytes, from.im);
   };
@@ -422,7 +476,7 @@ __device__ __forceinline__ void store_rows(RowData (&x)[4], const ClusterPlace<k
 #pragma unroll
       for (int p = 0; p < 2; ++p) {
         RowData other;
-        load_row(other, at + place.back(kMine + p));
+        load_row(other, at + place.back(kMine + p, planes_to_rows));
         RowData& even = kOdd ? other : x[kMine + p];
         RowData& odd = kOdd ? x[kMine + p] : other;
         butterfly(even, odd);
@@ -447,9 +501,10 @@ __device__ __forceinline__ void store_points(const Points& x, uint32_t at) {
   sts64(at + kPlaneBytes, x.im[0], x.im[1]);
 }
 /// Radix c over the slices in place, by 256 threads, four points of all tau at a time; a barrier
-/// must follow. `factor(tau)` as load_rows.
-template <int kLogC, class Factor>
-__device__ __forceinline__ void radix_slices(uint32_t rows, Factor factor, int tid) {
+/// must follow.
+template <int kLogC>
+__device__ __forceinline__ void radix_slices(uint32_t rows, const TileFactors<1 << kLogC>& factors,
+                                             int tid) {
   constexpr int kC = 1 << kLogC;
   constexpr int kSlice = ClusterPlace<kLogC>::kSlice;
 #pragma unroll 1
@@ -458,8 +513,7 @@ __device__ __forceinline__ void radix_slices(uint32_t rows, Factor factor, int t
 #pragma unroll
     for (int tau = 0; tau < kC; ++tau) {
       load_points(x[tau], rows + at + tau * kSlice);
-      const uint32_t f = factor(tau);
-      if (f != kHalfOnes) shrink(x[tau], f);
+      factors.apply(x[tau], tau);
     }
     if constexpr (kLogC == 1) {
       butterfly(x[0], x[1]);
@@ -474,9 +528,10 @@ __device__ __forceinline__ void radix_slices(uint32_t rows, Factor factor, int t
   }
 }
 
-/// The way back; this block's own slice goes to `planes`, kRowsOffset before `rows`.
+/// The way back; this block's own slice goes to `planes`.
 template <int kLogC>
-__device__ __forceinline__ void radix_slices_back(uint32_t rows, int rank, int tid) {
+__device__ __forceinline__ void radix_slices_back(uint32_t rows, int planes_to_rows, int rank,
+                                                  int tid) {
   constexpr int kC = 1 << kLogC;
   constexpr int kSlice = ClusterPlace<kLogC>::kSlice;
 #pragma unroll 1
@@ -494,7 +549,7 @@ __device__ __forceinline__ void radix_slices_back(uint32_t rows, int rank, int t
     }
 #pragma unroll
     for (int tau = 0; tau < kC; ++tau)
-      store_points(x[tau], rows + at + tau * kSlice - (tau == rank ? kRowsOffset : 0));
+      store_points(x[tau], rows + at + tau * kSlice - (tau == rank ? planes_to_rows : 0));
   }
 }
 

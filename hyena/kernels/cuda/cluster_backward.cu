@@ -7,8 +7,9 @@
 //   and behind the last row of a channel: S back to dh
 //
 // Mapping   16 warps per block, one block per SM. A cluster owns whole channels, so that S stays in
-//           32 float32 registers per lane, summed in batch order. The column phases read x1, v, x0
-//           and dy twice: from shared memory, where they arrive a row ahead, and from the L2.
+//           32 float32 registers per lane, summed in batch order. Rows overlap as in
+//           cluster_forward.cu. The column phases read x1, v, x0 and dy twice: from shared memory,
+//           where they arrive a row ahead, and from the L2.
 // Budget    14 bytes per point of device memory, 16 (c - 1) / c between multiprocessors, 8 of the
 //           inputs, 8 of spectrum and twist from the L2
 // Registers 128 (65,536 / 512); shared memory 226 KiB
@@ -23,22 +24,21 @@ namespace hyena::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 2 * kClusterThreads;
-constexpr int kSignalBytes = 2 * kExchangeBytes;                    // planes, rows
-constexpr int kPlanesOffset = 4 * kInputBytes;                      // behind x1, v, x0, dy
-constexpr int kEdgeOffset = kPlanesOffset + 2 * kSignalBytes;       // x1; of v kInputBytes behind
+constexpr int kSignalBytes = 3 * kExchangeBytes;                    // planes of two rows, rows
+constexpr int kEdgeOffset = 2 * kSignalBytes;                       // x1; of v kInputBytes behind
 constexpr int kX0EdgeOffset = kEdgeOffset + 128;
 constexpr int kRadixOffset = kX0EdgeOffset + 128;                   // there and back
 constexpr int kWgmmaOffset = kRadixOffset + 8192;                   // wgmma_b, row constants
-constexpr int kFirOffset = kWgmmaOffset + 5120;                     // [x1, v, x0][4]
-constexpr int kMaximaOffset = kFirOffset + 64;                  // of both halves
+constexpr int kFirOffset = kWgmmaOffset + 5120;                     // two channels: [x1, v, x0][4], factors
+constexpr int kMaximaOffset = kFirOffset + 2 * 64;                  // of both halves
 constexpr int kExponentOffset = kMaximaOffset + 2 * 64;             // [z, g, S][tau]
 constexpr int kMostOffset = kExponentOffset + 3 * 32;               // of rows of z and g
-constexpr int kBarrierOffset = kMostOffset + 8;                     // inputs, rows, planes, seams [z, g]; S
+constexpr int kBarrierOffset = kMostOffset + 8;                     // inputs, rows, planes, seams, read; S
 constexpr int kSeamOffset = kEdgeOffset + kInputBytes + 128;
 constexpr int kBehindOffset = kSeamOffset + kSeamBytes;             // [part][row] dq of the next n1
 constexpr int kParameterOffset = kBehindOffset + 3 * kTileRows * 8; // [tau][kParameterSums]
 constexpr int kSharedBytes = kParameterOffset + 8 * kParameterSums * 4;
-static_assert(kBarrierOffset + 72 <= kEdgeOffset + kInputBytes);
+static_assert(kBarrierOffset + 88 <= kEdgeOffset + kInputBytes);
 static_assert(kSharedBytes <= 232448, "227 KiB of shared memory per block");
 
 /// Gradients of a tile of a cluster.
@@ -67,14 +67,16 @@ struct HalfBlock {
   __device__ __forceinline__ int warp() const { return tid >> 5; }
   __device__ __forceinline__ int lane() const { return tid & 31; }
   __device__ __forceinline__ void barrier() const { team_barrier(half + 1); }
-  __device__ __forceinline__ uint32_t inputs() const { return base + half * 2 * kInputBytes; }
   __device__ __forceinline__ uint32_t edges() const {
     return base + (half == 0 ? kEdgeOffset : kX0EdgeOffset);
   }
-  __device__ __forceinline__ uint32_t planes() const {
-    return base + kPlanesOffset + half * kSignalBytes;
+  /// Also where the inputs of this turn arrive.
+  __device__ __forceinline__ uint32_t planes(uint32_t turn) const {
+    return base + half * kSignalBytes + (turn & 1) * kExchangeBytes;
   }
-  __device__ __forceinline__ uint32_t rows() const { return planes() + kRowsOffset; }
+  __device__ __forceinline__ uint32_t rows() const {
+    return base + half * kSignalBytes + 2 * kExchangeBytes;
+  }
   __device__ __forceinline__ uint32_t maxima() const { return base + kMaximaOffset + half * 64; }
   __device__ __forceinline__ uint32_t exponents() const {
     return base + kExponentOffset + half * 32;
@@ -84,6 +86,7 @@ struct HalfBlock {
   __device__ __forceinline__ uint32_t bar_rows() const { return bar_inputs() + 16; }
   __device__ __forceinline__ uint32_t bar_planes() const { return bar_inputs() + 32; }
   __device__ __forceinline__ uint32_t bar_seams() const { return bar_inputs() + 48; }
+  __device__ __forceinline__ uint32_t bar_read() const { return bar_inputs() + 64; }
 };
 
 /// Row r < 32 of the collected ones: which k1, which slice, where.
@@ -115,7 +118,7 @@ struct InputPair {
 /// The last phase of one half: dq and dp of x0 from c, or of x1 and v from du (kDu).
 template <class T, int kLogC, bool kRagged, bool kDu>
 __device__ __forceinline__ void cluster_gradients(
-    uint32_t columns, uint32_t matrix, InputPair<T, kRagged>& next, const T* row_a,
+    uint32_t operand, uint32_t matrix, const TailView& tail, InputPair<T, kRagged>& next, const T* row_a,
     const T* row_b, bool wide, uint32_t fir_a, uint32_t fir_b, float factor,
     const ClusterGradients<T, kLogC, kRagged>& out, int channels, int channel, float (&par)[8],
     uint32_t seams, int warp, int lane) {
@@ -124,7 +127,7 @@ __device__ __forceinline__ void cluster_gradients(
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     float acc[2][2][4];
-    ColumnOperand(columns).multiply(acc, matrix, i, lane);  // loaded twice, not kept
+    ColumnOperand(operand).multiply(acc, matrix, i, lane);  // loaded twice, not kept
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const int row = 16 * i + 8 * r + g;
@@ -152,6 +155,8 @@ __device__ __forceinline__ void cluster_gradients(
           d[j] = acc[q][j >> 1][2 * r + (j & 1)] * factor;
           if (kRagged && n + 16 * q + j >= out.dp.length) d[j] = 0.F;
         }
+        if (kDu && tail.c != nullptr && n + 16 * q < kTailMax)
+          add_tail_gradient(d, tail, static_cast<int64_t>(out.batch) * channels + channel, t);
         input_gradients<kDu>(da[q], db[q], d, a, b, fa, fb, par);
       }
       constexpr int kPart = kDu ? 1 : 0;
@@ -172,20 +177,41 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int channels = a.dy.channels;
   const int batches = a.dy.batch;
   const uint32_t base = smem_address(smem);
-  const uint32_t fir = base + kFirOffset;
   const uint32_t seams = base + kSeamOffset;
-  const uint32_t bar_sums = base + kBarrierOffset + 64;
+  const uint32_t bar_sums = base + kBarrierOffset + 80;
   const ClusterPlace<kLogC> place{static_cast<int>(cluster_rank())};
   const int clusters = gridDim.x >> kLogC;
-  const int cluster = blockIdx.x >> kLogC;
-  // By the last warp of a half. The last row of the last block has nothing behind it.
+  const int first = blockIdx.x >> kLogC;
+  auto expect_rows = [&](const HalfBlock& h) {
+    mbarrier_expect(h.bar_rows(), kExchangedBytes<kLogC> + 4 * kC);
+  };
+  auto expect_planes = [&](const HalfBlock& h) {
+    mbarrier_expect(h.bar_planes(), kExchangedBytes<kLogC>);
+  };
+  // The last row of the last block has nothing behind it.
   auto expect_seams = [&](const HalfBlock& h) {
     mbarrier_expect(h.bar_seams(), (h.half + 1) * 8 * (place.rank == kC - 1 ? 31 : 32));
+  };
+  auto fir_of = [&](uint32_t channel_turn) { return base + kFirOffset + (channel_turn & 1) * 64; };
+  // By 14 threads: taps, the factors of the spectrum and of what comes back.
+  auto load_channel = [&](int d, uint32_t channel_turn) {
+    const int tid = threadIdx.x;
+    if (tid >= 14 || d >= channels) return;
+    uint32_t value;
+    if (tid < 12) {
+      const int part = tid < 4 ? 1 : tid < 8 ? 2 : 0;
+      value = __float_as_uint(a.conv.value(part * channels + d, tid & 3));
+    } else {
+      value = tid == 12 ? spectrum_factor(a.filter, d)
+                        : __float_as_uint(split_unit(a.filter, d, s));
+    }
+    sts32(fir_of(channel_turn) + 4 * tid, value);
   };
 
   copy_table(smem + kRadixOffset, a.radix + place.rank * 512, 512, threadIdx.x, kThreads);
   copy_table(smem + kWgmmaOffset, a.tables->wgmma_b, 320, threadIdx.x, kThreads);
   if (threadIdx.x < 3 * kTileRows) sts64(base + kBehindOffset + 8 * threadIdx.x, 0U, 0U);
+  load_channel(first, 0);
   {
     const HalfBlock h(base);
     if (h.tid == 0) {
@@ -193,6 +219,9 @@ __global__ void __launch_bounds__(kThreads, 1)
       mbarrier_init(h.bar_rows(), 1);
       mbarrier_init(h.bar_planes(), 1);
       mbarrier_init(h.bar_seams(), 1);
+      mbarrier_init(h.bar_read(), kClusterThreads / 32);
+      expect_rows(h);
+      expect_planes(h);
       expect_seams(h);
       if (h.half == 0) mbarrier_init(bar_sums, 1);
     }
@@ -201,16 +230,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   cluster_barrier();
 
   // Each half fetches what it gates.
-  auto load_inputs = [&](const HalfBlock& h, int d, int b) {
-    if (b == batches) {
-      d += clusters;
-      b = 0;
-    }
+  auto load_inputs = [&](const HalfBlock& h, int d, int b, uint32_t turn) {
     if (d >= channels) return;
+    if (turn > 1 && (kRagged || h.tid == 0)) mbarrier_wait(h.bar_read(), turn & 1);
     if (!kRagged && h.tid == 0) mbarrier_expect(h.bar_inputs(), 2 * kInputBytes);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const uint32_t to = h.inputs() + i * kInputBytes;
+      const uint32_t to = h.planes(turn) + i * kInputBytes;
       if (h.half == 1 && i == 1) {
         load_cluster_input<kLogC, kRagged>(a.dy, &map_dy, b, d, place, to, a.wide, h.bar_inputs(),
                                            h.tid);
@@ -223,18 +249,64 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     async_copy_arrive(h.bar_inputs());
   };
+  /// z or g, radix 32.
+  auto columns = [&](int d, int b, uint32_t turn, uint32_t fir) {
+    const int64_t tensor_row = static_cast<int64_t>(b) * channels + d;
+    const HalfBlock h(base);
+    mbarrier_wait(h.bar_inputs(), turn & 1);
+    __syncwarp();
+    const ClusterGateAddress gate_at(h.planes(turn), h.edges(), h.warp(), h.lane());
+    float z[4][2][4];
+    auto starts = [](int) { return false; };
+    if (h.half != 0) {
+      const Fir f(fir + 32);
+      gate_tile<T, false>(z, gate_at, 0, f, f, starts);
+    } else {
+      gate_tile<T, true>(z, gate_at, 0, Fir(fir), Fir(fir + 16), starts);
+    }
+    const bool tail = a.tail.c != nullptr && h.half != 0 && h.warp() == 0 && place.rank == 0;
+    TileScale<true>::publish(h.maxima(), z, 5, h.warp(), h.lane(), [&](int i) {
+      return tail && i == 0 ? tail_most(a.tail, tensor_row) : 0.F;
+    });
+    h.barrier();  // the inputs are in registers
+    const float up = split_scale(tile_exponent(h.maxima()), s);
+    uint32_t zb[4][4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+#pragma unroll
+      for (int j = 0; j < 4; ++j)
+        zb[j][i] = pack_half(z[i][0][j] * up, z[i][1][j] * up);
+    radix_columns<kLogC>(zb, base + kRadixOffset,
+                         ExchangeAddress(h.planes(turn), h.warp(), h.lane()).store,
+                         h.rows() - h.planes(turn), place.rank, h.lane(),
+                         [&](float(&x)[4][4], int) {
+                           if (!tail || (h.lane() & 3) != 0) return;
+                           const float gain = 0.125F / (1 << ((kLogC + 1) / 2));
+                           add_tail(x, 0, a.tail, tensor_row, up * gain);
+                           add_tail(x, 1, a.tail, tensor_row, up * gain);
+                         });
+    fence_async();
+    h.barrier();
+  };
+  /// By warp 0 of a half: what `columns` left.
+  auto send = [&](const HalfBlock& h, uint32_t turn) {
+    exchange_slices<kLogC>(h.planes(turn), h.rows(), h.bar_rows(), place.rank, h.lane());
+    if (h.lane() < kC)
+      remote_store(remote_address(h.exponents() + 4 * place.rank, h.lane()),
+                   tile_exponent(h.maxima()), remote_address(h.bar_rows(), h.lane()));
+  };
 
-  load_inputs(HalfBlock(base), cluster, 0);
+  load_inputs(HalfBlock(base), first, 0, 0);
+  columns(first, 0, 0, fir_of(0));
+  {
+    const HalfBlock h(base);
+    if (h.warp() == 0) send(h, 0);
+  }
   const uint64_t desc = wgmma_descriptor(base + kWgmmaOffset);
   uint32_t turn = 0;
   uint32_t channel_turn = 0;
-  for (int d = cluster; d < channels; d += clusters, ++channel_turn) {
-    if (threadIdx.x < 12) {
-      const int part = threadIdx.x < 4 ? 1 : threadIdx.x < 8 ? 2 : 0;
-      sts32(fir + 4 * threadIdx.x,
-            __float_as_uint(a.conv.value(part * channels + d, threadIdx.x & 3)));
-    }
-    __syncthreads();
+  for (int d = first; d < channels; d += clusters, ++channel_turn) {
+    load_channel(d + clusters, channel_turn + 1);
     float sum_re[2][8];  // sum over the batch of conj(Z) G for the two rows of this warp
     float sum_im[2][8];
     float par[8];
@@ -245,58 +317,17 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     for (int b = 0; b < batches; ++b, ++turn) {
       const uint32_t phase = turn & 1;
-      {
-        // ---- columns: z or g, radix 32
-        const HalfBlock h(base);
-        if (h.tid == 0) {
-          mbarrier_expect(h.bar_rows(), kExchangedBytes<kLogC> + 4 * kC);
-          mbarrier_expect(h.bar_planes(), kExchangedBytes<kLogC>);
-        }
-        mbarrier_wait(h.bar_inputs(), phase);
-        __syncwarp();
-        const ClusterGateAddress gate_at(h.inputs(), h.edges(), h.warp(), h.lane());
-        float z[4][2][4];
-        auto starts = [](int) { return false; };
-        if (h.half != 0) {
-          const Fir f(fir + 32);
-          gate_tile<T, false>(z, gate_at, 0, f, f, starts);
-        } else {
-          gate_tile<T, true>(z, gate_at, 0, Fir(fir), Fir(fir + 16), starts);
-        }
-        TileScale<true>::publish(h.maxima(), z, 5, h.warp(), h.lane());
-        h.barrier();  // the inputs are in registers
-        load_inputs(h, d, b + 1);
-        const uint32_t exponent = tile_exponent(h.maxima());
-        if (h.tid < kC)
-          remote_store(remote_address(h.exponents() + 4 * place.rank, h.tid), exponent,
-                       remote_address(h.bar_rows(), h.tid));
-        const float up = split_scale(exponent, s);
-        uint32_t zb[4][4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-#pragma unroll
-          for (int j = 0; j < 4; ++j)
-            zb[j][i] = pack_half(z[i][0][j] * up, z[i][1][j] * up);
-        radix_columns<kLogC>(zb, base + kRadixOffset,
-                             ExchangeAddress(h.planes(), h.warp(), h.lane()).store, place.rank,
-                             h.lane());
-        fence_async();
-        h.barrier();
-      }
+      const bool ends_channel = b + 1 == batches;
+      const int next_d = ends_channel ? d + clusters : d;
       {
         const HalfBlock h(base);
-        if (h.warp() == 0)
-          exchange_slices<kLogC>(h.planes(), h.rows(), h.bar_rows(), place.rank, h.lane());
         mbarrier_wait(h.bar_rows(), phase);
         __syncwarp();
-        uint32_t most = lds32(h.exponents());
-#pragma unroll
-        for (int tau = 1; tau < kC; ++tau)
-          most = max(most, lds32(h.exponents() + 4 * tau));
-        if (h.tid == 0) sts32(h.most(), most);
-        radix_slices<kLogC>(
-            h.rows(), [&](int tau) { return half_power(most - lds32(h.exponents() + 4 * tau)); },
-            h.tid);
+        if (h.tid == 0) expect_rows(h);
+        load_inputs(h, next_d, ends_channel ? 0 : b + 1, turn + 1);
+        const TileFactors<kC> factors(h.exponents());
+        if (h.tid == 0) sts32(h.most(), factors.most);
+        radix_slices<kLogC>(h.rows(), factors, h.tid);
         __syncthreads();
       }
 
@@ -308,7 +339,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         const int fresh = fresh_thread_index();
         const int lane = fresh & 31;
         const WarpRow<kLogC> at((fresh >> 5) + 16 * i, place);
-        const uint32_t points = at.points(base + kPlanesOffset + kRowsOffset, lane);
+        const uint32_t points = at.points(base + 2 * kExchangeBytes, lane);
         RowData c;
         RowData u;
         float zr[2][4], zi[2][4], gr[2][4], gi[2][4];
@@ -329,7 +360,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         const float weight = inverse_scale(split_scale(lds32(base + kMostOffset), s)) *
                              inverse_scale(split_scale(lds32(base + kMostOffset + 4), s));
         add_product(sum_re[i], sum_im[i], zr, zi, gr, gi, weight, false);
-        shrink(h, spectrum_factor(a.filter, d));
+        shrink(h, lds32(fir_of(channel_turn) + 48));
         row_product<false>(c, zr, zi, h);
         row_product<true>(u, gr, gi, h);
         row_inverse(c, k);
@@ -344,15 +375,21 @@ __global__ void __launch_bounds__(kThreads, 1)
       __syncthreads();
       {
         const HalfBlock h(base);
-        radix_slices_back<kLogC>(h.rows(), place.rank, h.tid);
+        radix_slices_back<kLogC>(h.rows(), h.rows() - h.planes(turn), place.rank, h.tid);
         fence_async();
         h.barrier();
         if (h.warp() == 0)
-          exchange_slices<kLogC>(h.rows(), h.planes(), h.bar_planes(), place.rank, h.lane());
+          exchange_slices<kLogC>(h.rows(), h.planes(turn), h.bar_planes(), place.rank, h.lane());
       }
 
-      // ---- columns: inverse radix 32, gradients, transposed short convolution
+      // ---- columns of the next row, while this one comes back
+      const uint32_t fir = fir_of(channel_turn);
       const ClusterGradients<T, kLogC, kRagged> out{{a.dp}, b, place};
+      if (next_d < channels)
+        columns(next_d, ends_channel ? 0 : b + 1, turn + 1,
+                fir_of(ends_channel ? channel_turn + 1 : channel_turn));
+
+      // ---- inverse radix 32, gradients, transposed short convolution
       {
         const HalfBlock h(base);
         const int lane = h.lane();
@@ -361,21 +398,28 @@ __global__ void __launch_bounds__(kThreads, 1)
         InputPair<T, kRagged> next;
         next.load(row_a, row_b, place.time(lane >> 2) + 32 * h.warp() + 4 * (lane & 3),
                   a.dp.length, a.wide, lane);
-        const float factor =
-            inverse_scale(split_scale(lds32(h.most()), s)) * split_unit(a.filter, d, s);
+        const float factor = inverse_scale(split_scale(lds32(h.most()), s)) *
+                             __uint_as_float(lds32(fir + 52));
         mbarrier_wait(h.bar_planes(), phase);
         __syncwarp();
-        const uint32_t columns = ExchangeAddress(h.planes(), h.warp(), lane).load;
+        if (h.tid == 0) expect_planes(h);
+        if (h.warp() == 0 && next_d < channels) send(h, turn + 1);
+        const uint32_t operand = ExchangeAddress(h.planes(turn), h.warp(), lane).load;
         const uint32_t matrix = base + kRadixOffset + 4096;
         if (h.half != 0) {
-          cluster_gradients<T, kLogC, kRagged, true>(columns, matrix, next, row_a, row_b, a.wide,
+          cluster_gradients<T, kLogC, kRagged, true>(operand, matrix, a.tail, next, row_a, row_b, a.wide,
                                                      fir, fir + 16, factor, out, channels, d, par,
                                                      seams, h.warp(), lane);
         } else {
-          cluster_gradients<T, kLogC, kRagged, false>(columns, matrix, next, row_a, row_b, a.wide,
+          if (a.tail.c != nullptr && place.rank == 0 && h.warp() == 0)
+            hand_out_tail(ColumnOperand(operand), matrix, a.tail,
+                        static_cast<int64_t>(b) * channels + d, factor, lane);
+          cluster_gradients<T, kLogC, kRagged, false>(operand, matrix, a.tail, next, row_a, row_b, a.wide,
                                                       fir + 32, fir + 32, factor, out, channels, d,
                                                       par, seams, h.warp(), lane);
         }
+        __syncwarp();
+        if (lane == 0) mbarrier_arrive(h.bar_read());
         h.barrier();  // the seams of this half are complete
       }
       {
@@ -397,15 +441,20 @@ __global__ void __launch_bounds__(kThreads, 1)
           if (row == 0) expect_seams(h);
         }
         for (int part = h.half; part <= 2 * h.half; ++part) {
-          const uint2 behind = lds64(w < 7 ? seam(seams, part, w + 1, row) + kSeamHalf
-                                           : base + kBehindOffset + (part * kTileRows + row) * 8);
+          uint2 behind = lds64(w < 7 ? seam(seams, part, w + 1, row) + kSeamHalf
+                                     : base + kBehindOffset + (part * kTileRows + row) * 8);
+          if (a.tail.c != nullptr && w == 7 && row == 31 && place.rank == kC - 1)
+            behind = tail_seam(a.tail, static_cast<int64_t>(b) * channels + d, part,
+                               lds64(seam(seams, part, w, row)));
           finish_seam<T>(out, Fir(fir + (part == 0 ? 32 : 16 * (part - 1))), behind, part,
                          part * channels + d, row, seams, w);
         }
       }
     }
 
-    // ---- S back to dh, by the way of z
+    // ---- S back to dh, through the planes of the last row: those of z as rows
+    const uint32_t from = base + ((turn - 1) & 1) * kExchangeBytes;
+    const uint32_t planes = from + kSignalBytes;
     const HalfBlock h(base);
     const int lane = h.lane();
     const int warp16 = 8 * h.half + h.warp();
@@ -429,7 +478,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       cluster_store(
           remote_address(sum_exponents + 4 * place.rank, tid),
           max(tile_exponent(base + kMaximaOffset), tile_exponent(base + kMaximaOffset + 64)));
-    cluster_barrier();  // all slices of the last row have gone, too
+    cluster_barrier();  // the planes of the last row are free in all blocks
     if (place.rank == 0 && tid < kParameterSums) {
       float sum = 0.F;
       for (int tau = 0; tau < kC; ++tau)
@@ -457,21 +506,21 @@ __global__ void __launch_bounds__(kThreads, 1)
       float im[2][4];
       row_inverse(x, k);
       wgmma_complex(re, im, x.re, x.im, desc + kInverseFirst, desc + kInverseSecond);
-      store_row(re, im, tw, at.points(base + kPlanesOffset + kRowsOffset, lane));
+      store_row(re, im, tw, at.points(from, lane));
     }
     __syncthreads();
     if (h.half == 0) {
       if (tid == 0) mbarrier_expect(bar_sums, kExchangedBytes<kLogC>);
-      radix_slices_back<kLogC>(h.rows(), place.rank, tid);
+      radix_slices_back<kLogC>(from, static_cast<int>(from - planes), place.rank, tid);
       fence_async();
       h.barrier();
-      if (tid < 32) exchange_slices<kLogC>(h.rows(), h.planes(), bar_sums, place.rank, tid);
+      if (tid < 32) exchange_slices<kLogC>(from, planes, bar_sums, place.rank, tid);
       mbarrier_wait(bar_sums, channel_turn & 1);
       __syncwarp();
-      const ColumnOperand operand(ExchangeAddress(h.planes(), warp16, lane).load);
+      const ColumnOperand operand(ExchangeAddress(planes, h.warp(), lane).load);
       const float factor = __uint_as_float(static_cast<uint32_t>(127 + s.gain_exponent()) << 23) *
                            inverse_scale(scale);
-      float* const dh = a.to.dh_DK + d * a.filter_length;
+      float* const dh = a.to.dh_DK + d * a.filter_stride;
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         float acc[2][2][4];
@@ -481,7 +530,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
           for (int q = 0; q < 2; ++q) {
             const int n =
-                place.time(16 * i + 8 * r + (lane >> 2)) + 32 * warp16 + 16 * q + 4 * (lane & 3);
+                place.time(16 * i + 8 * r + (lane >> 2)) + 32 * h.warp() + 16 * q + 4 * (lane & 3);
             const float v[4] = {acc[q][0][2 * r] * factor, acc[q][0][2 * r + 1] * factor,
                                 acc[q][1][2 * r] * factor, acc[q][1][2 * r + 1] * factor};
             if (n == 0) a.to.dskip_D[d] = v[0];
@@ -489,6 +538,7 @@ __global__ void __launch_bounds__(kThreads, 1)
           }
       }
     }
+    __syncthreads();  // the planes may take the inputs of the row after the next
   }
   cluster_barrier();  // nobody leaves while its memory is read
 #endif

@@ -4,10 +4,12 @@
 //   gate, radix 32 -> exchange -> radix c and 256 points of four k1 per warp, product, inverse ->
 //   exchange -> inverse radix 32, short convolution of x0, gate
 //
-// Mapping   8 warps per block, two blocks per SM: one computes while the other waits. Slices of
-//           what a block computes go to its neighbours' shared memory by bulk copies which count
-//           bytes at the receiver's barrier; nothing else synchronises a cluster. x1 and v of the
-//           next row arrive while this one is transformed; x0 goes from memory to registers.
+// Mapping   8 warps per block, two blocks per SM. Slices of what a block computes go to its
+//           neighbours' shared memory by bulk copies which count bytes at the receiver's barrier;
+//           nothing else synchronises a cluster. Two rows overlap, in two buffers of planes:
+//             rows(i), send back(i), gate and radix(i + 1), send(i + 1), output(i), rows(i + 1)
+//           so that either exchange has a phase of its own to arrive in. x1 and v arrive during
+//           the rows, where their planes will be; x0 goes from memory to registers.
 // Budget    8 bytes per point of device memory, 8 (c - 1) / c between multiprocessors, 8 of
 //           spectrum and twist from the L2
 // Registers 128 (65,536 / 512)
@@ -21,16 +23,16 @@ namespace hyena::kernels::cuda {
 namespace {
 
 constexpr int kThreads = kClusterThreads;
-constexpr int kPlanesOffset = 2 * kInputBytes;                   // behind x1 and v
-constexpr int kEdgeOffset = kPlanesOffset + 2 * kExchangeBytes;  // of x1; of v kInputBytes behind
+constexpr int kRowsOffset = 2 * kExchangeBytes;                // behind two buffers of planes
+constexpr int kEdgeOffset = kRowsOffset + kExchangeBytes;      // of x1; of v kInputBytes behind
 constexpr int kRadixOffset = kEdgeOffset + 128;                  // there and back
 constexpr int kWgmmaOffset = kRadixOffset + 8192;                // wgmma_b, row constants
 constexpr int kMaximaOffset = kWgmmaOffset + 5120;
 constexpr int kExponentOffset = kMaximaOffset + 64;  // of the cluster's tiles
-constexpr int kFirOffset = kExponentOffset + 32;     // x1, v
-constexpr int kBarrierOffset = kFirOffset + 32;      // x1 v; rows; planes
+constexpr int kFirOffset = kExponentOffset + 32;     // x1, v; x0 of two rows
+constexpr int kBarrierOffset = kFirOffset + 64;      // x1 v; rows; planes; planes read
 constexpr int kSharedBytes = kEdgeOffset + kInputBytes + 128;
-static_assert(kBarrierOffset + 24 <= kEdgeOffset + kInputBytes);
+static_assert(kBarrierOffset + 32 <= kEdgeOffset + kInputBytes);
 static_assert(kSharedBytes <= 113 * 1024, "two blocks per multiprocessor");
 
 /// The filter h (D, K) in place of z. The skip is one more tap at lag 0.
@@ -72,7 +74,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int warp = tid >> 5;
   const int lane = tid & 31;
   const uint32_t base = smem_address(smem);
-  const uint32_t planes = base + kPlanesOffset;
+  const uint32_t rows = base + kRowsOffset;
   const uint32_t edges = base + kEdgeOffset;
   const uint32_t maxima = base + kMaximaOffset;
   const uint32_t exponents = base + kExponentOffset;
@@ -80,6 +82,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const uint32_t bar_x1v = base + kBarrierOffset;
   const uint32_t bar_rows = bar_x1v + 8;
   const uint32_t bar_planes = bar_x1v + 16;
+  const uint32_t bar_read = bar_x1v + 24;
   const ClusterPlace<kLogC> place{static_cast<int>(cluster_rank())};
   const int clusters = gridDim.x >> kLogC;
   const int cluster = blockIdx.x >> kLogC;
@@ -87,6 +90,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int64_t total = static_cast<int64_t>(a.channels) * batches;
   const int first = static_cast<int>(total * cluster / clusters);
   const int last = static_cast<int>(total * (cluster + 1) / clusters);
+  auto expect_rows = [&] { mbarrier_expect(bar_rows, kExchangedBytes<kLogC> + 4 * kC); };
 
   copy_table(smem + kRadixOffset, a.radix + place.rank * 512, 512, tid, kThreads);
   copy_table(smem + kWgmmaOffset, a.tables->wgmma_b, 320, tid, kThreads);
@@ -94,70 +98,79 @@ __global__ void __launch_bounds__(kThreads, 2)
     mbarrier_init(bar_x1v, kRagged ? kThreads : kThreads + 1);
     mbarrier_init(bar_rows, 1);
     mbarrier_init(bar_planes, 1);
+    mbarrier_init(bar_read, kThreads / 32);
+    expect_rows();
+    mbarrier_expect(bar_planes, kExchangedBytes<kLogC>);
   }
   fence_setup();
   cluster_barrier();
 
-  auto load_x1v = [&](int row) {
+  auto load_x1v = [&](int row, int turn) {
     if (kFilter || row >= last) return;
     const int d = row / batches;
     const int b = row - d * batches;
+    const uint32_t to = base + (turn & 1) * kExchangeBytes;
+    if (turn > 1 && (kRagged || tid == 0)) mbarrier_wait(bar_read, turn & 1);
     if (!kRagged && tid == 0) mbarrier_expect(bar_x1v, 2 * kInputBytes);
 #pragma unroll
     for (int input = 0; input < 2; ++input) {
       const int channel = (1 + input) * a.channels + d;
-      load_cluster_input<kLogC, kRagged>(a.p, &map_p, b, channel, place,
-                                         base + input * kInputBytes, a.wide, bar_x1v, tid);
+      load_cluster_input<kLogC, kRagged>(a.p, &map_p, b, channel, place, to + input * kInputBytes,
+                                         a.wide, bar_x1v, tid);
       load_cluster_edge<kLogC>(a.p, b, channel, place, edges + input * kInputBytes, tid);
       if ((tid >> 2) == input) load_fir(fir + 16 * input, a.conv, channel, tid & 3);
     }
+    if ((tid >> 2) == 2) load_fir(fir + 32 + 16 * (turn & 1), a.conv, d, tid & 3);
     if (!kRagged && tid == 0)
       tensor_prefetch_to_l2(&map_p, 0, place.rank, 0, b * a.p.channels + d);
     async_copy_arrive(bar_x1v);
   };
 
-  load_x1v(first);
-  const ClusterGateAddress gate_at(base, edges, warp, lane);
-  const ExchangeAddress exchange_at(planes, warp, lane);
-  const uint32_t row_at =
-      ExchangeAddress::row(planes + kRowsOffset, place.k(0, warp), lane);
-  const uint64_t desc = wgmma_descriptor(base + kWgmmaOffset);
-  for (int row = first, turn = 0; row < last; ++row, ++turn) {
-    const int d = row / batches;
-    const int b = row - d * batches;
-    if (tid == 0) {
-      mbarrier_expect(bar_rows, kExchangedBytes<kLogC> + 4 * kC);
-      if (!kFilter) mbarrier_expect(bar_planes, kExchangedBytes<kLogC>);
-    }
-    // ---- columns
+  /// Gate and radix of a row. `ready` is called between them.
+  auto columns = [&](int row, int turn, auto ready) {
+    const uint32_t planes = base + (turn & 1) * kExchangeBytes;
     float z[4][2][4];
     if constexpr (kFilter) {
-      filter_values(z, a.h + d * a.filter_length, a.filter_length,
-                    a.skip != nullptr ? a.skip + d : nullptr, place, warp, lane);
+      filter_values(z, a.h + row * a.filter_stride, a.filter_length,
+                    a.skip != nullptr ? a.skip + row : nullptr, place, warp, lane);
     } else {
       mbarrier_wait(bar_x1v, turn & 1);
       __syncwarp();
-      gate_tile<T, true>(z, gate_at, 0, Fir(fir), Fir(fir + 16), [](int) { return false; });
+      gate_tile<T, true>(z, ClusterGateAddress(planes, edges, warp, lane), 0, Fir(fir),
+                         Fir(fir + 16), [](int) { return false; });
     }
     TileScale<true>::publish(maxima, z, 5, warp, lane);
     __syncthreads();  // x1 and v are in registers
-    load_x1v(row + 1);
-    const uint32_t exponent = tile_exponent(maxima);
-    if (tid < kC)
-      remote_store(remote_address(exponents + 4 * place.rank, tid), exponent,
-                   remote_address(bar_rows, tid));
-    const float up = split_scale(exponent, s);
+    const float up = split_scale(tile_exponent(maxima), s);
     uint32_t zb[4][4];
 #pragma unroll
     for (int i = 0; i < 4; ++i)
 #pragma unroll
       for (int j = 0; j < 4; ++j)
         zb[j][i] = pack_half(z[i][0][j] * up, z[i][1][j] * up);
-    radix_columns<kLogC>(zb, base + kRadixOffset, exchange_at.store, place.rank, lane);
+    ready();
+    radix_columns<kLogC>(zb, base + kRadixOffset, ExchangeAddress(planes, warp, lane).store,
+                         rows - planes, place.rank, lane);
     fence_async();
     __syncthreads();
-    if (warp == 0)
-      exchange_slices<kLogC>(planes, planes + kRowsOffset, bar_rows, place.rank, lane);
+  };
+  /// By warp 0: what `columns` left. All blocks must have read their rows of the turn before.
+  auto send = [&](int turn) {
+    exchange_slices<kLogC>(base + (turn & 1) * kExchangeBytes, rows, bar_rows, place.rank, lane);
+    if (lane < kC)
+      remote_store(remote_address(exponents + 4 * place.rank, lane), tile_exponent(maxima),
+                   remote_address(bar_rows, lane));
+  };
+
+  load_x1v(first, 0);
+  columns(first, 0, [] {});
+  if (warp == 0) send(0);
+  const uint64_t desc = wgmma_descriptor(base + kWgmmaOffset);
+  for (int row = first, turn = 0; row < last; ++row, ++turn) {
+    const int d = row / batches;
+    const int b = row - d * batches;
+    const uint32_t planes = base + (turn & 1) * kExchangeBytes;
+    const uint32_t row_at = ExchangeAddress::row(rows, place.k(0, warp), lane);
 
     // ---- rows: twist and spectrum come one row ahead
     RowData next_twist;
@@ -165,22 +178,28 @@ __global__ void __launch_bounds__(kThreads, 2)
     auto load_constants = [&](int p) {
       const int k1_row = place.row(p, warp);
       load_fragment(next_twist, a.twists + k1_row * 64 + lane);
-      if (!kFilter)
-        load_fragment(next_filter,
-                      a.filter.spectrum +
-                          (static_cast<int64_t>(d) * s.rows() + k1_row) * 64 + lane);
+      if (!kFilter) load_spectrum(next_filter, a.filter, d, k1_row, s, lane);
     };
     load_constants(0);
+    if (kFilter && warp == 0 && row + 1 < last) {
+      const int n = place.time(lane);
+      if (a.filter_stride % 4 == 0 && n + 256 <= a.filter_length)
+        bulk_prefetch(a.h + (row + 1) * a.filter_stride + n, 1024);
+    }
     const uint32_t down = kFilter ? 0U : spectrum_factor(a.filter, d);
+    const float unit = kFilter ? 0.F : split_unit(a.filter, d, s);
     mbarrier_wait(bar_rows, turn & 1);
     __syncwarp();
-    uint32_t most = lds32(exponents);
-#pragma unroll
-    for (int tau = 1; tau < kC; ++tau)
-      most = max(most, lds32(exponents + 4 * tau));
+    if (tid == 0) expect_rows();
+    load_x1v(row + 1, turn + 1);
     RowData x[4];
-    load_rows(x, place, row_at,
-              [&](int tau) { return half_power(most - lds32(exponents + 4 * tau)); }, warp);
+    uint32_t most;
+    {
+      const TileFactors<kC> factors(exponents);
+      most = factors.most;
+      load_rows(x, place, row_at, factors, warp);
+    }
+    if (kFilter) cluster_arrive();  // this block's rows are in registers
 #pragma unroll
     for (int p = 0; p < 4; ++p) {
       const RowData twist = next_twist;
@@ -203,26 +222,47 @@ __global__ void __launch_bounds__(kThreads, 2)
       }
     }
     if constexpr (kFilter) {
-      cluster_barrier();  // every block has read its rows
+      if (row + 1 < last) {
+        columns(row + 1, turn + 1, [] { cluster_wait(); });
+        if (warp == 0) send(turn + 1);
+      } else {
+        cluster_wait();
+      }
       continue;
     }
-    store_rows(x, place, row_at, warp);
+    store_rows(x, place, row_at, rows - planes, warp);
     fence_async();
     __syncthreads();
-    if (warp == 0)
-      exchange_slices<kLogC>(planes + kRowsOffset, planes, bar_planes, place.rank, lane);
+    if (warp == 0) exchange_slices<kLogC>(rows, planes, bar_planes, place.rank, lane);
 
-    // ---- columns
+    // ---- columns of the next row, while this one comes back
     const int n0 = place.time(lane >> 2) + 32 * warp + 4 * (lane & 3);
     LaneRow<T, kRagged> x0[2][2];
+    auto load_x0 = [&] {
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-      x0[i >> 1][i & 1].load(a.p.row(b, d), n0 + i * (2048 << kLogC), a.y.length, a.wide, lane);
-    Fir f0(a.conv.value(d, 0), a.conv.value(d, 1), a.conv.value(d, 2), a.conv.value(d, 3));
-    f0.scale(inverse_scale(split_scale(most, s)) * split_unit(a.filter, d, s));
+      for (int i = 0; i < 4; ++i)
+        x0[i >> 1][i & 1].load(a.p.row(b, d), n0 + i * (2048 << kLogC), a.y.length, a.wide, lane);
+    };
+    if (row + 1 < last) {
+      columns(row + 1, turn + 1, load_x0);
+    } else {
+      load_x0();
+    }
     mbarrier_wait(bar_planes, turn & 1);
     __syncwarp();
-    const ColumnOperand operand(exchange_at.load);
+    if (tid == 0) mbarrier_expect(bar_planes, kExchangedBytes<kLogC>);
+    if (warp == 0 && row + 1 < last) send(turn + 1);
+
+    // ---- output, while the next one goes
+    const ColumnOperand operand(ExchangeAddress(planes, warp, lane).load);
+    __syncwarp();
+    if (lane == 0) mbarrier_arrive(bar_read);
+    Fir f0(fir + 32 + 16 * (turn & 1));
+    const float factor = inverse_scale(split_scale(most, s)) * unit;
+    f0.scale(factor);
+    if (a.tail.c != nullptr && place.rank == 0 && warp == 0)
+      hand_out_tail(operand, base + kRadixOffset + 4096, a.tail,
+                  static_cast<int64_t>(b) * a.channels + d, factor, lane);
     T* const to = a.y.row(b, d) + n0;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {

@@ -82,12 +82,18 @@ __device__ __forceinline__ void gate_tile(float (&z)[4][2][4], const Address& in
     }
 }
 
+struct NoTail {
+  __device__ __forceinline__ void operator()(float (&)[4][4], int) const {}
+};
+
 /// Radix N1 over n1 of real input; the result goes to the exchange buffer at `store`.
 /// zb[j][s]: operand pairs (rows e = 0, 1) of time j. `f`: the matrix, fragments [re, im][half].
-/// `block_bytes`: from one eight of k1 to the next.
-template <bool kFull>
+/// `block_bytes`: from one eight of k1 to the next. `imaginary(x, first)` may add to the imaginary
+/// parts of n1 = 0: x[j] are accumulators of tile rows first .. first + 15.
+template <bool kFull, class Imaginary = NoTail>
 __device__ __forceinline__ void radix_forward(const uint32_t (&zb)[4][4], const uint4 (&f)[4],
-                                              uint32_t store, int block_bytes = 4096) {
+                                              uint32_t store, int block_bytes = 4096,
+                                              Imaginary imaginary = {}) {
 #pragma unroll
   for (int c = 0; c < 2; ++c) {
     const uint32_t f0[4] = {f[2 * c].x, f[2 * c].y, f[2 * c].z, f[2 * c].w};
@@ -102,6 +108,10 @@ __device__ __forceinline__ void radix_forward(const uint32_t (&zb)[4][4], const 
       } else {
         mma_first(odd[j], f0, zb[j][2], zb[j][3]);
       }
+    }
+    if (c == 1) {
+      imaginary(even, 0);
+      if (!kFull) imaginary(odd, 16);
     }
     auto words = [](uint32_t(&w)[4], const float(&x)[4][4], int r) {
       w[0] = pack_half(x[0][2 * r], x[1][2 * r]);
@@ -151,6 +161,21 @@ struct InverseOperand {
           }
         }
       }
+  }
+  /// Imaginary part of the inverse for rows (i, r = 0, 1): acc[j >> 1][2 r + (j & 1)] is time 4 t +
+  /// j.
+  __device__ __forceinline__ void imaginary(float (&acc)[2][4], const uint4 (&f)[2][2],
+                                            int i) const {
+    const uint4 v = f[0][kFull ? i : 0];
+    const uint4 w = f[1][kFull ? i : 0];
+    const uint32_t a[4] = {v.x, v.y, v.z, v.w};
+    const uint32_t b[4] = {w.x ^ 0x80008000U, w.y ^ 0x80008000U, w.z ^ 0x80008000U,
+                           w.w ^ 0x80008000U};
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      mma_first(acc[h], a, im[0][h][2 * i], im[0][h][2 * i + 1]);
+      mma(acc[h], b, re[0][h][2 * i], re[0][h][2 * i + 1]);
+    }
   }
   /// Real part of the inverse for rows (i, r = 0, 1): acc[q][j >> 1][2 r + (j & 1)] is time
   /// 16 q + 4 t + j of output row (i, r). `f`: transposed matrix, [re, im][half].

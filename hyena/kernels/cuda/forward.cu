@@ -24,6 +24,7 @@
 #include "hyena/kernels/cuda/launch.h"
 #include "hyena/kernels/cuda/row.cuh"
 #include "hyena/kernels/cuda/tables.cuh"
+#include "hyena/kernels/cuda/tail.cuh"
 #include "hyena/kernels/cuda/tuning.h"
 
 namespace hyena::kernels::cuda {
@@ -49,6 +50,7 @@ struct ForwardArgs {
   SpectrumView filter;
   int log_n1;
   bool wide;  // rows are 16-byte aligned
+  TailView tail;
 };
 
 template <class T, bool kFull, bool kRagged>
@@ -231,6 +233,13 @@ __global__ void __launch_bounds__(kThreads, 1)
       Fir f0(fir + 32);
       if (kFull) f0.scale(inverse_scale(scale.value));
       const InverseOperand<kFull> operand(exchange_at.load);
+      if (a.tail.c != nullptr && warp == 0) {
+        const float unit = a.filter.scale[d] * radix_fix(log_n1);
+        hand_out_tail<kFull>(
+            operand, radix_t, a.tail, (item - d * groups) * tile_rows, a.y.batch, channels, d,
+            log_n1, [&](int i, int r) { return inverse_scale(scale.output(i, r, lane)) * unit; },
+            lane);
+      }
       mbarrier_wait(bar_x0, phase);
       phase ^= 1;
       gate_output<T, kFull, kRagged>(operand, radix_t, x0_at, f0, scale, a.y,
@@ -248,7 +257,8 @@ void launch(const MixerProblem& m, const ForwardCall& call, const CUtensorMap& m
                    m.conv(call.weight, call.bias),
                    SpectrumView::of(call.spectrum, m.channels()),
                    m.log_n1,
-                   m.wide(call.p, call.y)};
+                   m.wide(call.p, call.y),
+                   call.tail};
   allow_shared_memory<mixer_forward<T, kFull, kRagged>>(kSharedBytes);
   mixer_forward<T, kFull, kRagged>
       <<<m.multiprocessors, kThreads, kSharedBytes, call.stream>>>(a, map);

@@ -22,7 +22,7 @@ struct FinishArgs {
   const float* parameter_sums;
   CudaMixerGradients to;
   int channels, taps, groups, blocks;
-  int64_t filter_length;
+  int64_t filter_length, filter_stride;
 };
 
 template <int kLogN1>
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kFilterThreads) finish_gradients(const FinishA
     const int n = tid + i * kFilterThreads;
     const float2 v = x[place(tid) ^ place(i * kFilterThreads)];
     const float y = v.x * w.x - v.y * w.y;
-    if (n < a.filter_length) a.to.dh_DK[d * a.filter_length + n] = y;
+    if (n < a.filter_length) a.to.dh_DK[d * a.filter_stride + n] = y;
     if (n == 0) a.to.dskip_D[d] = y;
     w = complex_product(w, step);
   }
@@ -106,13 +106,15 @@ void run(const MixerProblem& m, const BackwardCall& call) {
                           SpectrumView::of(call.spectrum, m.channels()),
                           m.wide(call.p, call.dy),
                           sums,
-                          parameter_sums};
+                          parameter_sums,
+                          call.tail};
   const CUtensorMap map_p = ragged ? CUtensorMap{} : m.tensor_map(call.p, 3);
   const CUtensorMap map_dy = ragged ? CUtensorMap{} : m.tensor_map(call.dy, 1);
   launch_backward(a, m.log_n1, ragged, grid(m), map_p, map_dy, call.stream);
   const FinishArgs f{
       sums,         parameter_sums, call.gradients, static_cast<int>(m.shape.channels),
-      m.shape.taps, tile_groups(m), grid(m),        m.shape.filter_length};
+      m.shape.taps, tile_groups(m), grid(m),        m.shape.filter_length,
+      m.filter_stride};
   switch (m.log_n1) {
     case 2:
       return finish<2>(f, call.stream);

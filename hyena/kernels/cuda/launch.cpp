@@ -1,6 +1,7 @@
 // The public entry points of the CUDA mixer: checks, and which kernels run a shape.
 #include "hyena/kernels/cuda/launch.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <string_view>
 
@@ -68,15 +69,17 @@ CUtensorMap encode_tensor_map(const void* data, const cuuint64_t (&dim)[5],
   return map;
 }
 
-MixerProblem::MixerProblem(const CudaMixerShape& s) : shape(s) {
+MixerProblem::MixerProblem(const CudaMixerShape& s) : shape(s), filter_stride(s.filter_length) {
   if (!representable(s)) {
     throw user_error(
         "CUDA mixer: batch {}, channels {}, length {}, filter length {}, row stride {}, taps {} is "
         "not supported; use the composition",
         s.batch, s.channels, s.length, s.filter_length, s.row_stride, s.taps);
   }
+  shape.length -= tail_of(s.length);
+  shape.filter_length = std::min(shape.filter_length, shape.length);
   log_n1 = 2;
-  while (log_n1 < 5 && (std::int64_t{256} << log_n1) < s.length)
+  while (log_n1 < 5 && (std::int64_t{256} << log_n1) < shape.length)
     ++log_n1;
   int device = 0;
   check(cudaGetDevice(&device), "current device");
@@ -118,17 +121,51 @@ bool hyena_mixer_cuda_supports(const CudaMixerShape& shape, int device) {
   return major == 9 && minor == 0 && cuda::representable(shape);
 }
 
+namespace cuda {
+namespace {
+
+std::size_t round_up(std::size_t bytes) {
+  return (bytes + 255) / 256 * 256;
+}
+// The tail's part of a buffer stands behind the rest.
+std::size_t spectrum_bytes(const MixerProblem& m) {
+  return round_up(m.is_long() ? split_spectrum_bytes(m) : SpectrumView::bytes(m.channels()));
+}
+std::size_t forward_bytes(const MixerProblem& m) {
+  return m.is_long() ? round_up(split_forward_workspace(m)) : 0;
+}
+std::size_t backward_bytes(const MixerProblem& m) {
+  return round_up(m.is_long() ? split_backward_workspace(m) : fused_backward_workspace(m));
+}
+std::size_t rows(const CudaMixerShape& s) {
+  return static_cast<std::size_t>(s.batch * s.channels);
+}
+std::size_t tail_bytes(const CudaMixerShape& s) {
+  return tail_of(s.length) != 0 ? rows(s) * TailView::kFloats * sizeof(float) : 0;
+}
+TailCall tail_call(const MixerProblem& m, const CudaMixerShape& shape, const void* p,
+                   const float* weight, const float* bias, const void* spectrum, void* workspace,
+                   cudaStream_t stream) {
+  auto* filter = static_cast<char*>(const_cast<void*>(spectrum)) + spectrum_bytes(m);
+  return {shape, p, weight, bias, reinterpret_cast<float*>(filter),
+          TailView::of(workspace, rows(shape)), stream};
+}
+
+}  // namespace
+}  // namespace cuda
+
 std::size_t hyena_mixer_cuda_spectrum_bytes(const CudaMixerShape& shape) {
-  const cuda::MixerProblem m(shape);
-  return m.is_long() ? cuda::split_spectrum_bytes(m) : cuda::SpectrumView::bytes(m.channels());
+  const std::size_t tail =
+      cuda::tail_of(shape.length) != 0
+          ? static_cast<std::size_t>(shape.channels) * cuda::kTailFilter * sizeof(float)
+          : 0;
+  return cuda::spectrum_bytes(cuda::MixerProblem(shape)) + tail;
 }
 std::size_t hyena_mixer_cuda_forward_workspace(const CudaMixerShape& shape) {
-  const cuda::MixerProblem m(shape);
-  return m.is_long() ? cuda::split_forward_workspace(m) : 0;
+  return cuda::forward_bytes(cuda::MixerProblem(shape)) + cuda::tail_bytes(shape);
 }
 std::size_t hyena_mixer_cuda_backward_workspace(const CudaMixerShape& shape) {
-  const cuda::MixerProblem m(shape);
-  return m.is_long() ? cuda::split_backward_workspace(m) : cuda::fused_backward_workspace(m);
+  return cuda::backward_bytes(cuda::MixerProblem(shape)) + cuda::tail_bytes(shape);
 }
 
 void hyena_mixer_cuda_spectrum(const CudaMixerShape& shape, const float* h_DK, const float* skip_D,
@@ -136,6 +173,10 @@ void hyena_mixer_cuda_spectrum(const CudaMixerShape& shape, const float* h_DK, c
   const cuda::MixerProblem m(shape);
   m.is_long() ? cuda::split_spectrum(m, h_DK, skip_D, spectrum, stream)
               : cuda::filter_spectrum(m, h_DK, skip_D, spectrum, stream);
+  if (cuda::tail_of(shape.length) != 0)
+    cuda::tail_filter(
+        cuda::tail_call(m, shape, nullptr, nullptr, nullptr, spectrum, nullptr, stream), h_DK,
+        skip_D);
 }
 
 void hyena_mixer_cuda_forward(const CudaMixerShape& shape, const void* p_BCL,
@@ -144,8 +185,14 @@ void hyena_mixer_cuda_forward(const CudaMixerShape& shape, const void* p_BCL,
   cuda::require_aligned(p_BCL, "p");
   cuda::require_aligned(y_BDL, "y");
   const cuda::MixerProblem m(shape);
-  const cuda::ForwardCall call{p_BCL, weight_CT, bias_C, spectrum, y_BDL, workspace, stream};
+  cuda::ForwardCall call{p_BCL, weight_CT, bias_C, spectrum, y_BDL, workspace, {}, stream};
+  const bool has_tail = cuda::tail_of(shape.length) != 0;
+  const cuda::TailCall tail =
+      cuda::tail_call(m, shape, p_BCL, weight_CT, bias_C, spectrum,
+                      static_cast<char*>(workspace) + cuda::forward_bytes(m), stream);
+  if (has_tail) call.tail = tail.view;
   m.is_long() ? cuda::split_forward(m, call) : cuda::fused_forward(m, call);
+  if (has_tail) cuda::tail_output(tail, y_BDL);
 }
 
 void hyena_mixer_cuda_backward(const CudaMixerShape& shape, const void* dy_BDL, const void* p_BCL,
@@ -156,9 +203,18 @@ void hyena_mixer_cuda_backward(const CudaMixerShape& shape, const void* dy_BDL, 
   cuda::require_aligned(p_BCL, "p");
   cuda::require_aligned(gradients.dp_BCL, "dp");
   const cuda::MixerProblem m(shape);
-  const cuda::BackwardCall call{dy_BDL,   p_BCL,     weight_CT, bias_C,
-                                spectrum, gradients, workspace, stream};
+  cuda::BackwardCall call{dy_BDL,   p_BCL,     weight_CT, bias_C, spectrum,
+                          gradients, workspace, {},        stream};
+  const bool has_tail = cuda::tail_of(shape.length) != 0;
+  const cuda::TailCall tail =
+      cuda::tail_call(m, shape, p_BCL, weight_CT, bias_C, spectrum,
+                      static_cast<char*>(workspace) + cuda::backward_bytes(m), stream);
+  if (has_tail) {
+    call.tail = tail.view;
+    cuda::tail_before(tail, dy_BDL);
+  }
   m.is_long() ? cuda::split_backward(m, call) : cuda::fused_backward(m, call);
+  if (has_tail) cuda::tail_after(tail, dy_BDL, gradients);
 }
 
 }  // namespace hyena::kernels

@@ -9,6 +9,7 @@
 #include <cuda_runtime.h>
 
 #include "hyena/kernels/cuda/spectrum_buffer.h"
+#include "hyena/kernels/cuda/tail.h"
 #include "hyena/kernels/cuda/tensor.h"
 #include "hyena/kernels/hyena_mixer_cuda.h"
 
@@ -22,9 +23,10 @@ CUtensorMap encode_tensor_map(const void* data, const cuuint64_t (&dim)[5],
                               const cuuint64_t (&stride)[4], const cuuint32_t (&box)[5],
                               CUtensorMapSwizzle swizzle);
 
-/// A shape and how the kernels cut it.
+/// A shape without its tail, and how the kernels cut it.
 struct MixerProblem {
-  CudaMixerShape shape;
+  CudaMixerShape shape;             // of the first N times, and of the filter's taps below N
+  std::int64_t filter_stride = 0;   // taps in memory
   int log_n1 = 0;           // rows of 256 points in a batch row of up to 8192: 4 to 32
   int multiprocessors = 0;  // of the current device, which is also the grid
 
@@ -63,6 +65,7 @@ struct ForwardCall {
   const void* spectrum;
   void* y;
   void* workspace;
+  TailView tail;
   cudaStream_t stream;
 };
 struct BackwardCall {
@@ -73,6 +76,7 @@ struct BackwardCall {
   const void* spectrum;
   CudaMixerGradients gradients;
   void* workspace;
+  TailView tail;
   cudaStream_t stream;
 };
 

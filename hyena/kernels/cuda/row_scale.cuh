@@ -28,13 +28,18 @@ template <bool kFull>
 struct TileScale {
   float value;
 
-  /// Leaves the largest |z| of this warp's values in `maxima`; a barrier of the team must follow.
+  struct Nothing {
+    __device__ __forceinline__ float operator()(int) const { return 0.F; }
+  };
+  /// Leaves the largest |z| of this warp's values in `maxima`, or also(s) of step s if that is
+  /// larger; a barrier of the team must follow.
+  template <class Also = Nothing>
   static __device__ __forceinline__ void publish(uint32_t maxima, const float (&z)[4][2][4],
-                                                 int log_n1, int warp, int lane) {
+                                                 int log_n1, int warp, int lane, Also also = {}) {
     float m[4];
 #pragma unroll
     for (int s = 0; s < 4; ++s) {
-      m[s] = 0.F;
+      m[s] = also(s);
 #pragma unroll
       for (int e = 0; e < 2; ++e)
 #pragma unroll

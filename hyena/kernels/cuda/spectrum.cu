@@ -25,7 +25,7 @@ struct SpectrumArgs {
   uint32_t* tables;
   float* scale;
   uint4* spectrum;
-  int64_t filter_length;
+  int64_t filter_length, filter_stride;
   unsigned channels;
 };
 
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kFilterThreads) spectrum_kernel(const Spectrum
     return;
   }
   const int d = blockIdx.x;
-  const float* h = a.h + d * a.filter_length;
+  const float* h = a.h + d * a.filter_stride;
   // fft() has exp(+...): transform the conjugate, conjugate the result. The twist of point tid +
   // 512 i is the one before times a constant.
   float2 w = unit_root(static_cast<float>(tid) * (-0.5F / kPoints));
@@ -114,6 +114,7 @@ void filter_spectrum(const MixerProblem& m, const float* h, const float* skip, v
                        const_cast<float*>(view.scale),
                        const_cast<uint4*>(view.spectrum),
                        m.shape.filter_length,
+                       m.filter_stride,
                        static_cast<unsigned>(m.shape.channels)};
   switch (m.log_n1) {
     case 2:

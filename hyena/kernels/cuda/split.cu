@@ -111,6 +111,7 @@ void cluster_forward(const MixerProblem& m, const SplitShape& s, const ForwardCa
   a.shape = s;
   a.channels = static_cast<int>(m.shape.channels);
   a.wide = m.wide(call.p, call.y);
+  a.tail = call.tail;
   launch_cluster_forward(a, ragged, ragged ? CUtensorMap{} : cluster_map(m, s, call.p, 3),
                          call.stream);
 }
@@ -134,7 +135,7 @@ void forward(const MixerProblem& m, const ForwardCall& call) {
   const ShortConv conv = m.conv(call.weight, call.bias);
   const Tensor<const T> p = m.input<T>(call.p, 3);
   const SplitAnalysisArgs<T> gate{
-      p, p, 1, 2, conv, filter.tables, s, channels, wide, exponents, nullptr, nullptr, 0};
+      p, p, 1, 2, conv, filter.tables, s, channels, wide, exponents, {}, nullptr, nullptr, 0, 0};
   launch_split_gate(gate, true, ragged, m.multiprocessors, map_p, map_p, map_z, call.stream);
   const SplitRowsArgs row{{scratch, nullptr},
                           {exponents, nullptr},
@@ -148,7 +149,7 @@ void forward(const MixerProblem& m, const ForwardCall& call) {
                           nullptr};
   launch_split_deep_rows(row, Rows::kForward, m.multiprocessors, call.stream);
   const SplitSynthesisArgs<T> back{p,        m.output<T>(call.y, 1), conv, filter.view(), s, wide,
-                                   exponents};
+                                   exponents, call.tail};
   launch_split_synthesis(back, ragged, m.multiprocessors, map_p, map_y, map_z, call.stream);
 }
 
@@ -203,8 +204,10 @@ void cluster_backward(const MixerProblem& m, const SplitShape& s, const Backward
                                  filter.radix,
                                  s,
                                  m.wide(call.p, call.dy, call.gradients.dp_BCL),
+                                 call.tail,
                                  call.gradients,
-                                 m.shape.filter_length};
+                                 m.shape.filter_length,
+                                 m.filter_stride};
   launch_cluster_backward(a, ragged, ragged ? CUtensorMap{} : cluster_map(m, s, call.p, 3),
                           ragged ? CUtensorMap{} : cluster_map(m, s, call.dy, 1), call.stream);
 }
@@ -228,10 +231,10 @@ void backward(const MixerProblem& m, const BackwardCall& call) {
   const Tensor<const T> p = m.input<T>(call.p, 3);
   const Tensor<const T> dy = m.input<T>(call.dy, 1);
   const SplitAnalysisArgs<T> z{
-      p, p, 1, 2, conv, filter.tables, s, channels, wide, w.z_exponents, nullptr, nullptr, 0};
+      p, p, 1, 2, conv, filter.tables, s, channels, wide, w.z_exponents, {}, nullptr, nullptr, 0, 0};
   launch_split_gate(z, true, ragged, m.multiprocessors, map_p, map_p, map_z, call.stream);
   const SplitAnalysisArgs<T> g{
-      p, dy, 0, 0, conv, filter.tables, s, channels, wide, w.g_exponents, nullptr, nullptr, 0};
+      p, dy, 0, 0, conv, filter.tables, s, channels, wide, w.g_exponents, call.tail, nullptr, nullptr, 0, 0};
   launch_split_gate(g, false, ragged, m.multiprocessors, map_p, map_dy, map_g, call.stream);
   const SplitRowsArgs products{{w.z, w.g},    {w.z_exponents, w.g_exponents},
                                filter.view(), s,
@@ -241,15 +244,16 @@ void backward(const MixerProblem& m, const BackwardCall& call) {
   launch_split_deep_rows(products, Rows::kBackward, m.multiprocessors, call.stream);
   const Tensor<T> dp = m.output<T>(call.gradients.dp_BCL, 3);
   const SplitGradientArgs<T> from_c{
-      p, dy, 0, 0, dp, conv, filter.view(), s, wide, w.z_exponents, w.parameter_sums};
+      p, dy, 0, 0, dp, conv, filter.view(), s, wide, w.z_exponents, w.parameter_sums, call.tail};
   launch_split_gradients(from_c, false, ragged, m.multiprocessors, map_p, map_dy, map_z,
                          next_map(s, w.z, rows), call.stream);
   const SplitGradientArgs<T> from_du{
-      p, p, 1, 2, dp, conv, filter.view(), s, wide, w.g_exponents, w.parameter_sums};
+      p, p, 1, 2, dp, conv, filter.view(), s, wide, w.g_exponents, w.parameter_sums, call.tail};
   launch_split_gradients(from_du, true, ragged, m.multiprocessors, map_p, map_p, map_g,
                          next_map(s, w.g, rows), call.stream);
   const SplitFilterGradientArgs dh{
       call.gradients,  filter.tables,   s, channels, batch, m.shape.taps, m.shape.filter_length,
+      m.filter_stride,
       w.sum_exponents, w.parameter_sums};
   launch_split_filter_gradient(dh, m.multiprocessors,
                                scratch_map(s, w.sums, static_cast<std::size_t>(channels)),
@@ -281,6 +285,7 @@ void split_spectrum(const MixerProblem& m, const float* h, const float* skip, vo
     a.h = h;
     a.skip = skip;
     a.filter_length = m.shape.filter_length;
+    a.filter_stride = m.filter_stride;
     a.spectrum = written;
     launch_cluster_filter(a, stream);
     return;
@@ -293,6 +298,7 @@ void split_spectrum(const MixerProblem& m, const float* h, const float* skip, vo
   a.h = h;
   a.skip = skip;
   a.filter_length = m.shape.filter_length;
+  a.filter_stride = m.filter_stride;
   launch_split_filter(a, m.multiprocessors,
                       scratch_map(s, to.spectrum, static_cast<std::size_t>(channels)), stream);
   const SplitRowsArgs rows{{to.spectrum, nullptr},

@@ -22,6 +22,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include "hyena/kernels/cuda/tail.h"
 #include "hyena/kernels/cuda/tensor.h"
 #include "hyena/kernels/hyena_mixer_cuda.h"
 
@@ -82,10 +83,11 @@ struct SplitAnalysisArgs {
   int channels;
   bool wide;
   uint32_t* exponents;  // [channel][batch][tile]: biased exponent of the largest |z|
+  TailView tail;        // of g
   // the filter as input: (D, K) float32
   const float* h;
   const float* skip;
-  int64_t filter_length;
+  int64_t filter_length, filter_stride;
 };
 
 /// What the row kernels do with a row.
@@ -112,6 +114,7 @@ struct SplitSynthesisArgs {
   SplitShape shape;
   bool wide;
   const uint32_t* exponents;  // of z
+  TailView tail;
 };
 
 template <class T>
@@ -125,6 +128,7 @@ struct SplitGradientArgs {
   bool wide;
   const uint32_t* exponents;  // of z or of g
   float* parameter_sums;      // [channel][batch][tile][12]
+  TailView tail;
 };
 
 struct SplitFilterGradientArgs {
@@ -132,7 +136,7 @@ struct SplitFilterGradientArgs {
   const SplitTables* tables;
   SplitShape shape;
   int channels, batch, taps;
-  int64_t filter_length;
+  int64_t filter_length, filter_stride;
   const uint32_t* sum_exponents;
   const float* parameter_sums;
 };
@@ -150,10 +154,11 @@ struct ClusterArgs {
   SplitShape shape;
   int channels;
   bool wide;
+  TailView tail;
   // the filter as input: (D, K) float32
   const float* h;
   const float* skip;
-  int64_t filter_length;
+  int64_t filter_length, filter_stride;
   SplitSpectrum spectrum;
 };
 template <class T>
@@ -174,8 +179,9 @@ struct ClusterBackwardArgs {
   const uint4* radix;  // as ClusterArgs
   SplitShape shape;
   bool wide;
+  TailView tail;
   CudaMixerGradients to;
-  int64_t filter_length;
+  int64_t filter_length, filter_stride;
 };
 template <class T>
 void launch_cluster_backward(const ClusterBackwardArgs<T>& a, bool ragged, const CUtensorMap& map_p,

@@ -11,6 +11,7 @@
 #include "hyena/kernels/cuda/split_copy.cuh"
 #include "hyena/kernels/cuda/split_gate.cuh"
 #include "hyena/kernels/cuda/split_row.cuh"
+#include "hyena/kernels/cuda/tail.cuh"
 
 namespace hyena::kernels::cuda {
 namespace {
@@ -173,7 +174,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     const SplitPlace at(item, s, batches);
     float z[4][2][4];
     if constexpr (kFilter) {
-      filter_values(z, a.h, a.skip, a.filter_length, at, s, warp, lane);
+      filter_values(z, a.h, a.skip, a.filter_length, a.filter_stride, at, s, warp, lane);
       if (tid == 0) bulk_wait_read<1>();
     } else {
       mbarrier_wait(base + kBarrierOffset + 8 * buffer, (turn >> 1) & 1);
@@ -183,7 +184,12 @@ __global__ void __launch_bounds__(kThreads, 2)
                                                        base + kEdgeOffset + buffer * 2048, Fir(fir),
                                                        Fir(fir + 16), s.log_c, warp, lane);
     }
-    TileScale<true>::publish(base + kMaximaOffset, z, 5, warp, lane);
+    const bool tail = kSource == Source::kFirstFiltered && a.tail.c != nullptr && warp == 0 &&
+                      at.first_column == 0;
+    const int64_t tensor_row = static_cast<int64_t>(at.batch) * a.channels + at.channel;
+    TileScale<true>::publish(base + kMaximaOffset, z, 5, warp, lane, [&](int i) {
+      return tail && i == 0 ? tail_most(a.tail, tensor_row) : 0.F;
+    });
     __syncthreads();  // all of the input is in registers
     if (!kFilter) {
       if (tid == 0) bulk_wait_read<0>();  // the other buffer's planes are on their way
@@ -206,7 +212,11 @@ __global__ void __launch_bounds__(kThreads, 2)
       radix[q] = lds128(base + kRadixOffset + (q * 32 + lane) * 16);
     const int block = (at.first_column >> 5) + (warp >> s.log_c);
     radix_forward<true>(zb, radix, split_store_address(planes, block, s.log_c, warp, lane),
-                        512 << s.log_c);
+                        512 << s.log_c, [&](float(&x)[4][4], int) {
+                          if (!tail || (lane & 3) != 0) return;
+                          add_tail(x, 0, a.tail, tensor_row, 0.125F * up);
+                          add_tail(x, 1, a.tail, tensor_row, 0.125F * up);
+                        });
     __syncthreads();
     outer_radix<false>(planes, base + kOuterOffset, s.log_c, warp, lane);
     fence_async();

@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(kThreads, 2)
           for (int j = 0; j < 4; ++j)
             v[j] = acc[q][j >> 1][2 * r + (j & 1)] * factor;
           if (n == 0) a.to.dskip_D[at.channel] = v[0];
-          store_floats(a.to.dh_DK + at.channel * a.filter_length + n, v, a.filter_length - n);
+          store_floats(a.to.dh_DK + at.channel * a.filter_stride + n, v, a.filter_length - n);
         }
       }
     }

@@ -8,6 +8,7 @@
 #include "hyena/kernels/cuda/ptx.cuh"
 #include "hyena/kernels/cuda/split.h"
 #include "hyena/kernels/cuda/split_tile.cuh"
+#include "hyena/kernels/cuda/tail.cuh"
 
 namespace hyena::kernels::cuda {
 
@@ -179,10 +180,10 @@ __device__ __forceinline__ void gate_values(float (&z)[4][2][4], uint32_t buffer
 
 /// The filter h (D, K) in place of z. The skip is one more tap at lag 0.
 __device__ __forceinline__ void filter_values(float (&z)[4][2][4], const float* h_DK,
-                                              const float* skip, int64_t filter_length,
+                                              const float* skip, int64_t filter_length, int64_t filter_stride,
                                               const SplitPlace& at, const SplitShape& s, int warp,
                                               int lane) {
-  const float* h = h_DK + at.channel * filter_length;
+  const float* h = h_DK + at.channel * filter_stride;
   const int b = warp & ((1 << s.log_c) - 1);
 #pragma unroll
   for (int i = 0; i < 4; ++i)

@@ -18,6 +18,7 @@
 #include "hyena/kernels/cuda/split_copy.cuh"
 #include "hyena/kernels/cuda/split_gate.cuh"
 #include "hyena/kernels/cuda/split_tile.cuh"
+#include "hyena/kernels/cuda/tail.cuh"
 
 namespace hyena::kernels::cuda {
 namespace {
@@ -61,9 +62,10 @@ struct GradientRows {
   bool wide;
 
   /// dp of 2 x 4 values of dq (times 16 q + 4 t + j), row n1; `edge`: dq of the two times behind
-  /// the block, in lanes 4 g.
+  /// the block, in lanes 4 g. `seam`: takes the last two of dp unrounded, or null.
   __device__ __forceinline__ void store(const float (&dq)[2][4], const float (&edge)[2],
-                                        const Fir& w, int channel, int n1, int lane) const {
+                                        const Fir& w, int channel, int n1, float* seam,
+                                        int lane) const {
     const int t = lane & 3;
     const int source = (lane & 28) | ((t + 1) & 3);
     float next[2][2];
@@ -82,6 +84,10 @@ struct GradientRows {
         y[j] = fmaf(w.w0, e[j + 2], fmaf(w.w1, e[j + 1], w.w2 * e[j]));
       words[q][0] = Element<T>::pack(y[0], y[1]);
       words[q][1] = Element<T>::pack(y[2], y[3]);
+      if (q == 1 && t == 3 && seam != nullptr) {
+        seam[0] = y[2];
+        seam[1] = y[3];
+      }
     }
     // Pairs of lanes trade halves: 16-byte stores.
     const bool odd = (t & 1) != 0;
@@ -235,6 +241,9 @@ __global__ void __launch_bounds__(kThreads, 2)
     const OutputEdges<1> right_a(inputs, edges + 1024, s.log_c, warp, lane);
     const OutputEdges<-1> left_b(inputs + kInputBytes, edges + 2048, s.log_c, warp, lane);
     const OutputEdges<1> right_b(inputs + kInputBytes, edges + 3072, s.log_c, warp, lane);
+    const int64_t tensor_row = static_cast<int64_t>(at.batch) * channels + at.channel;
+    if (!kDu && a.tail.c != nullptr && at.first_column == 0 && warp == 0)
+      hand_out_tail(operand, radix_t, a.tail, tensor_row, factor, lane);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       float acc[2][2][4];
@@ -266,6 +275,8 @@ float d[4];
             d[j] = acc[q][j >> 1][2 * r + (j & 1)] * factor;
             if (kRagged && n0 + 16 * q + 4 * t + j >= a.dp.length) d[j] = 0.F;
           }
+          if (kDu && a.tail.c != nullptr && n0 + 16 * q + 4 * t < kTailMax)
+            add_tail_gradient(d, a.tail, tensor_row, t);
           input_gradients<kDu>(da[q], db[q], d, u, v, fa, fb, par);
         }
         // dq of the two times behind the block, meant for lanes t = 0
@@ -287,8 +298,21 @@ float d[4];
             edge_b[j] = d * fa(u + j);
           }
         }
-        out.store(da, edge_a, fa, channel_a, n1, lane);
-        if (kDu) out.store(db, edge_b, fb, channel_b, n1, lane);
+        float* seam = nullptr;
+        if (a.tail.c != nullptr && n0 + 32 == s.columns() * s.rows()) {
+          if (kDu) {
+            const float* dq = a.tail.dq + tensor_row * 4;
+#pragma unroll
+            for (int j = 0; j < 2; ++j) {
+              edge_a[j] = __ldg(dq + j);
+              edge_b[j] = __ldg(dq + 2 + j);
+            }
+          } else {
+            seam = a.tail.seam + tensor_row * 2;
+          }
+        }
+        out.store(da, edge_a, fa, channel_a, n1, seam, lane);
+        if (kDu) out.store(db, edge_b, fb, channel_b, n1, nullptr, lane);
       }
     }
     __syncthreads();  // inputs are used up

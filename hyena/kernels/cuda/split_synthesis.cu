@@ -10,6 +10,7 @@
 #include "hyena/kernels/cuda/split_copy.cuh"
 #include "hyena/kernels/cuda/split_gate.cuh"
 #include "hyena/kernels/cuda/split_tile.cuh"
+#include "hyena/kernels/cuda/tail.cuh"
 
 namespace hyena::kernels::cuda {
 namespace {
@@ -89,6 +90,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
     __syncwarp();
     Fir f0(base + kFirOffset);
     f0.scale(unit);
+    if (a.tail.c != nullptr && at.first_column == 0 && warp == 0)
+      hand_out_tail(operand, radix_t, a.tail, static_cast<int64_t>(at.batch) * channels + at.channel,
+                  unit, lane);
     gate_output<T, kRagged>(a.y, at, operand, radix_t, x0, base + kEdgeOffset, f0, block, s, a.wide,
                             warp, lane);
     fence_async();

@@ -13,6 +13,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include "hyena/kernels/cuda/tail.h"
 #include "hyena/kernels/hyena_mixer_cuda.h"
 #include "tests/kernels/cuda/mixer_oracle.h"
 
@@ -104,6 +105,9 @@ struct RelativeError {
 
 struct MixerErrors {
   double y = 0.0, dp = 0.0, dp_row = 0.0, dh = 0.0, dweight = 0.0, dbias = 0.0, dskip = 0.0;
+  double y_row = 0.0;    // worst batch row
+  double edge = 0.0;     // of single times at both ends of y and dp
+  double dh_tail = 0.0;  // of the lags that only the tail of a row makes
 };
 
 class MixerCase {
@@ -214,23 +218,30 @@ class MixerCase {
         c.h.push_back(at(h, d * s.filter_length + k));
       c.skip = at(skip, d);
       oracle::MixerOracle reference(c, length);
+      RelativeError y_error;
       RelativeError part_error[3];
       for (std::int64_t b = 0; b < s.batch; ++b) {
         std::vector<oracle::Signal> rows;
         for (std::int64_t i = 0; i < 3; ++i)
           rows.push_back(row(p, b, 3, i * s.channels + d));
         const auto expected_y = reference.forward(rows);
-        worst.y = max(worst.y, error(row(y, b, 1, d), expected_y));
+        const auto got_y = row(y, b, 1, d);
+        worst.y_row = max(worst.y_row, error(got_y, expected_y));
+        for (std::size_t n = 0; n < length; ++n)
+          y_error.add(got_y[n], expected_y[n]);
+        worst.edge = max(worst.edge, edge_error(got_y, expected_y));
         const auto expected_dp = reference.backward(rows, row(dy, b, 1, d));
         for (std::size_t i = 0; i < 3; ++i) {
           const auto got = row(dp, b, 3, static_cast<std::int64_t>(i) * s.channels + d);
           worst.dp_row = max(worst.dp_row, error(got, expected_dp[i]));
+          worst.edge = max(worst.edge, edge_error(got, expected_dp[i]));
           for (std::size_t n = 0; n < length; ++n)
             part_error[i].add(got[n], expected_dp[i][n]);
         }
         for (std::int64_t i = 0; i < 4; ++i)
           check_padding(i < 3 ? dp : y, b, i < 3 ? 3 : 1, i < 3 ? i * s.channels + d : d);
       }
+      worst.y = max(worst.y, y_error.value());
       for (const auto& e : part_error)
         worst.dp = max(worst.dp, e.value());
       const auto expected = reference.gradients();
@@ -238,6 +249,12 @@ class MixerCase {
       for (std::int64_t k = 0; k < s.filter_length; ++k)
         filter_error.add(at(dh, d * s.filter_length + k), expected.h[static_cast<std::size_t>(k)]);
       worst.dh = max(worst.dh, filter_error.value());
+      const int tail = kernels::cuda::tail_of(s.length);
+      RelativeError tail_error;
+      for (std::int64_t k = s.length - tail; k < s.filter_length; ++k)
+        tail_error.add(at(dh, d * s.filter_length + k), expected.h[static_cast<std::size_t>(k)]);
+      if (tail > 0 && s.filter_length > s.length - tail)
+        worst.dh_tail = max(worst.dh_tail, tail_error.value());
       // One number, and a sum that may cancel: held against the size of dh, whose first entry it
       // is.
       skip_error.difference += std::pow(at(dskip, d) - expected.skip, 2);
@@ -273,6 +290,18 @@ class MixerCase {
     for (std::size_t n = 0; n < got.size(); ++n)
       e.add(got[n], expected[n]);
     return e.value();
+  }
+  /// Worst single time among the first and the last ten, against its size and the row's.
+  static double edge_error(const oracle::Signal& got, const oracle::Signal& expected) {
+    double squares = 0.0;
+    for (const double v : expected)
+      squares += v * v;
+    const double rms = std::sqrt(squares / static_cast<double>(expected.size()));
+    double worst = 0.0;
+    for (std::size_t n = 0; n < got.size(); ++n)
+      if (n < 10 || n + 10 >= got.size())
+        worst = max(worst, std::abs(got[n] - expected[n]) / (std::abs(expected[n]) + rms));
+    return worst;
   }
   static double at(const std::vector<float>& x, std::int64_t i) {
     return static_cast<double>(x[static_cast<std::size_t>(i)]);
