@@ -63,6 +63,7 @@ void visit_fields(Config& config, Visitor&& visit) {
   visit.value("attention_dropout", config.attention_dropout, kDropout);
   visit.value("embed_dropout", config.embed_dropout, kDropout);
   visit.value("resid_dropout", config.resid_dropout, kDropout);
+  visit.value("init_std", config.init_std, io::kPositive);
 }
 
 struct Reading {

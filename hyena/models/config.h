@@ -68,6 +68,9 @@ struct ModelConfig {
   double embed_dropout = 0.0;
   double resid_dropout = 0.0;
 
+  /// Standard deviation of linear layers and embeddings at the start (initialisation.h).
+  double init_std = 0.02;
+
   /// V: vocab_size rounded up to a multiple.
   [[nodiscard]] std::int64_t padded_vocab_size() const;
   [[nodiscard]] bool is_attention(std::int64_t layer) const;

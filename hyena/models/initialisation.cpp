@@ -7,20 +7,19 @@
 
 namespace hyena::models {
 
-void initialise(torch::nn::Module& model, std::int64_t n_layer) {
-  constexpr double kStd = 0.02;
-  const double residual_std = kStd / std::sqrt(2.0 * static_cast<double>(n_layer));
+void initialise(torch::nn::Module& model, std::int64_t n_layer, double deviation) {
+  const double residual = deviation / std::sqrt(2.0 * static_cast<double>(n_layer));
   const torch::NoGradGuard no_grad;
   for (const auto& entry : model.named_modules("", /*include_self=*/false)) {
     const std::string_view name = entry.key();
     if (auto* linear = entry.value()->as<torch::nn::Linear>()) {
       const bool ends_residual = name.ends_with("mixer.out_proj") || name.ends_with("mlp.fc2");
-      linear->weight.normal_(0.0, ends_residual ? residual_std : kStd);
+      linear->weight.normal_(0.0, ends_residual ? residual : deviation);
       if (linear->bias.defined()) {
         linear->bias.zero_();
       }
     } else if (auto* embedding = entry.value()->as<torch::nn::Embedding>()) {
-      embedding->weight.normal_(0.0, kStd);
+      embedding->weight.normal_(0.0, deviation);
     }
   }
 }

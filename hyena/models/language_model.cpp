@@ -36,7 +36,7 @@ LanguageModelImpl::LanguageModelImpl(const ModelConfig& config) : config_(config
                   i == 0 ? config.embed_dropout : config.resid_dropout, config.resid_dropout)));
   }
   ln_f_ = backbone->register_module("ln_f", torch::nn::LayerNorm(torch::nn::LayerNormOptions({D})));
-  initialise(*this, config.n_layer);
+  initialise(*this, config.n_layer, config.init_std);
 }
 
 at::Tensor LanguageModelImpl::hidden(const at::Tensor& ids_BL) {
