@@ -151,7 +151,7 @@ __device__ __forceinline__ void finish_seam(const Out& out, const Fir& f, uint2 
 /// The whole last phase of one half-block: half 0 makes dq_x0 from c, half 1 dq_x1 and dq_v from
 /// du.
 /// `in`: the pair of inputs (x0, dy) or (x1, v), plus `offset`. `down(i, r)`: factor of c or du.
-template <class T, bool kFull, bool kRagged, bool kDu, class Down, class Starts>
+template <class T, bool kFull, bool kRagged, bool kTail, bool kDu, class Down, class Starts>
 __device__ __forceinline__ void gate_gradients(
     const InverseOperand<kFull>& operand, const uint4 (&radix_t)[2][2], const TailView& tail,
     const OutputAddress<kFull>& in, uint32_t offset, uint32_t fir_a, uint32_t fir_b, Down down,
@@ -187,7 +187,7 @@ __device__ __forceinline__ void gate_gradients(
           if (kRagged && out.time(row) + 32 * warp + 16 * q + 4 * t + j >= out.dp.length)
             d[j] = 0.F;
         }
-        if (kDu && tail.c != nullptr && q == 0 && warp == 0 && t < 2 && out.starts(row))
+        if (kTail && kDu && q == 0 && warp == 0 && t < 2 && out.starts(row))
           add_tail_gradient(d, tail, static_cast<int64_t>(out.batch(row)) * channels + channel, t);
         uint32_t hb = 0;
         if (kDu) {
@@ -196,7 +196,7 @@ __device__ __forceinline__ void gate_gradients(
         }
         float b[6];
         widen<T>(b, hb, xb);
-input_gradients<kDu>(da[q], db[q], d, a, b, fa, fb, par);
+        input_gradients<kDu>(da[q], db[q], d, a, b, fa, fb, par);
       }
       constexpr int kPart = kDu ? 1 : 0;
       transposed_fir<T>(out, da, fa, kPart, kPart * channels + channel, row, seams, warp, lane);

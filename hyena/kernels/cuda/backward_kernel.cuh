@@ -41,7 +41,7 @@ constexpr int kBarrierOffset = kScaleOffset + 64;               // x1 v, twice; 
 constexpr int kSharedBytes = kBarrierOffset + 32;
 static_assert(kSharedBytes <= 232448, "227 KiB of shared memory per block");
 
-template <class T, int kLogN1, bool kRagged>
+template <class T, int kLogN1, bool kRagged, bool kTail>
 __global__ void __launch_bounds__(kThreads, 1)
     mixer_backward(const BackwardArgs<T> a, const __grid_constant__ CUtensorMap map_p,
                    const __grid_constant__ CUtensorMap map_dy) {
@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         } else {
           gate_tile<T, true>(z, gate_at, odd_buffer, Fir(fir), Fir(fir + 16), gate_starts);
         }
-        const bool tail = a.tail.c != nullptr && half != 0 && warp == 0;
+        const bool tail = kTail && half != 0 && warp == 0;
         auto row_of = [&](int b) { return static_cast<int64_t>(b) * channels + here.d; };
         TileScale<kFull>::publish(maxima, z, kLogN1, warp, lane, [&](int s) {
           const int b = here.b + (kFull ? 0 : (8 * s + first_row) >> kLogN1);
@@ -214,9 +214,8 @@ __global__ void __launch_bounds__(kThreads, 1)
         radix_forward<kFull>(
             zb, radix, ExchangeAddress(exchange, warp, lane).store, 4096,
             [&](float(&x)[4][4], int first) {
-              if (!tail) return;
 #pragma unroll
-              for (int r = 0; r < 2; ++r) {
+              for (int r = 0; tail && r < 2; ++r) {
                 const int row = first + 8 * r + (lane >> 2);
                 const int b = here.b + (kFull ? 0 : row >> kLogN1);
                 const float up = kFull ? scale.value : __shfl_sync(~0U, scale.value, row >> 2);
@@ -316,16 +315,16 @@ __global__ void __launch_bounds__(kThreads, 1)
         auto down = [&](int i, int r) { return inverse_scale(scale.output(i, r, lane)) * unit; };
         const InverseOperand<kFull> operand(ExchangeAddress(exchange, warp, lane).load);
         if (half != 0) {
-          gate_gradients<T, kFull, kRagged, true>(operand, radix_t, a.tail, output_at, odd_buffer,
-                                                  fir, fir + 16, down, output_starts, out, channels,
-                                                  d, par, seams, warp, lane);
+          gate_gradients<T, kFull, kRagged, kTail, true>(
+              operand, radix_t, a.tail, output_at, odd_buffer, fir, fir + 16, down, output_starts,
+              out, channels, d, par, seams, warp, lane);
         } else {
-          if (a.tail.c != nullptr && warp == 0)
+          if (kTail && warp == 0)
             hand_out_tail<kFull>(operand, radix_t, a.tail, here.b, a.dy.batch, channels, d, kLogN1,
-                               down, lane);
-          gate_gradients<T, kFull, kRagged, false>(operand, radix_t, a.tail, output_at, 0, fir + 32,
-                                                   fir + 32, down, output_starts, out, channels, d,
-                                                   par, seams, warp, lane);
+                                 down, lane);
+          gate_gradients<T, kFull, kRagged, kTail, false>(operand, radix_t, a.tail, output_at, 0,
+                                                          fir + 32, fir + 32, down, output_starts,
+                                                          out, channels, d, par, seams, warp, lane);
         }
       }
       team_barrier(half + 1);  // this half: its inputs are used up, its seams complete
@@ -346,7 +345,7 @@ __global__ void __launch_bounds__(kThreads, 1)
           behind = lds64(seam(seams, part, w + 1, row) + kSeamHalf);
         } else if (((row + 1) & n1_mask) != 0) {
           behind = lds64(seam(seams, part, 0, row + 1) + kSeamHalf);
-        } else if (a.tail.c != nullptr && out.ends(row)) {
+        } else if (kTail && out.ends(row)) {
           behind = tail_seam(a.tail, static_cast<int64_t>(out.batch(row)) * channels + d, part,
                              lds64(seam(seams, part, w, row)));
         }
@@ -364,18 +363,17 @@ __global__ void __launch_bounds__(kThreads, 1)
       for (int e = 0; e < 8; ++e)
         to[i * 4096 + e * 32] = make_float2(sum_re[i][e] * unit, sum_im[i][e] * unit);
     __syncthreads();  // seams read: their buffer is free
-    add_parameter_sums(par, reinterpret_cast<float*>(smem + kSeamOffset), tid, [&](int i, float v) {
-      a.parameter_sums[slot * kParameterSums + i] = v;
-    });
+    add_parameter_sums(par, reinterpret_cast<float*>(smem + kSeamOffset), tid,
+                       [&](int i, float v) { a.parameter_sums[slot * kParameterSums + i] = v; });
   }
 #endif
 }
 
-template <class T, int kLogN1, bool kRagged>
+template <class T, int kLogN1, bool kRagged, bool kTail>
 void launch(const BackwardArgs<T>& a, int blocks, const CUtensorMap& p, const CUtensorMap& dy,
             cudaStream_t stream) {
-  allow_shared_memory<mixer_backward<T, kLogN1, kRagged>>(kSharedBytes);
-  mixer_backward<T, kLogN1, kRagged><<<blocks, kThreads, kSharedBytes, stream>>>(a, p, dy);
+  allow_shared_memory<mixer_backward<T, kLogN1, kRagged, kTail>>(kSharedBytes);
+  mixer_backward<T, kLogN1, kRagged, kTail><<<blocks, kThreads, kSharedBytes, stream>>>(a, p, dy);
   check(cudaGetLastError(), "launch of the mixer's backward kernel");
 }
 
@@ -384,9 +382,14 @@ void launch(const BackwardArgs<T>& a, int blocks, const CUtensorMap& p, const CU
 template <class T>
 void launch_backward(const BackwardArgs<T>& a, int log_n1, bool ragged, int blocks,
                      const CUtensorMap& p, const CUtensorMap& dy, cudaStream_t stream) {
+  // Rows without a tail keep the registers that its code costs.
+  auto run = [&]<int kLogN1, bool kTail>() {
+    ragged ? launch<T, kLogN1, true, kTail>(a, blocks, p, dy, stream)
+           : launch<T, kLogN1, false, kTail>(a, blocks, p, dy, stream);
+  };
   auto with = [&]<int kLogN1>() {
-    ragged ? launch<T, kLogN1, true>(a, blocks, p, dy, stream)
-           : launch<T, kLogN1, false>(a, blocks, p, dy, stream);
+    a.tail.c != nullptr ? run.template operator()<kLogN1, true>()
+                        : run.template operator()<kLogN1, false>();
   };
   switch (log_n1) {
     case 2:

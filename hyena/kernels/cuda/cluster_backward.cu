@@ -1,10 +1,10 @@
 // Rows of 16384 to 65536 points, backward, in one pass: a cluster of c = 2, 4 or 8 blocks holds a
 // row (cluster.cuh). All gradients.
 //
-//   half 0   z = q_x1 q_v, radix 32  \  exchange, radix c;  256 points of two k1 per warp: S += conj(Z) G,
-//   half 1   g = dy q_x0, radix 32   /  Z H, G conj(H), back;  radix c, exchange
-//   half 0   c, dq_x0, dp_x0         half 1   du, dq_x1, dq_v, dp_x1, dp_v
-//   and behind the last row of a channel: S back to dh
+//   half 0   z = q_x1 q_v, radix 32  \  exchange, radix c;  256 points of two k1 per warp: S +=
+//   conj(Z) G, half 1   g = dy q_x0, radix 32   /  Z H, G conj(H), back;  radix c, exchange half 0
+//   c, dq_x0, dp_x0         half 1   du, dq_x1, dq_v, dp_x1, dp_v and behind the last row of a
+//   channel: S back to dh
 //
 // Mapping   16 warps per block, one block per SM. A cluster owns whole channels, so that S stays in
 //           32 float32 registers per lane, summed in batch order. Rows overlap as in
@@ -14,45 +14,31 @@
 //           inputs, 8 of spectrum and twist from the L2
 // Registers 128 (65,536 / 512); shared memory 226 KiB
 // Numerics  as split.h; equal bits on equal devices
-#include "hyena/kernels/cuda/backward.cuh"
-#include "hyena/kernels/cuda/cluster.cuh"
+#include "hyena/kernels/cuda/cluster_gradients.cuh"
 #include "hyena/kernels/cuda/cluster_launch.h"
+#include "hyena/kernels/cuda/cluster_radix.cuh"
 #include "hyena/kernels/cuda/slots.cuh"
-#include "hyena/kernels/cuda/split_copy.cuh"
 
 namespace hyena::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 2 * kClusterThreads;
-constexpr int kSignalBytes = 3 * kExchangeBytes;                    // planes of two rows, rows
-constexpr int kEdgeOffset = 2 * kSignalBytes;                       // x1; of v kInputBytes behind
+constexpr int kSignalBytes = 3 * kExchangeBytes;  // planes of two rows, rows
+constexpr int kEdgeOffset = 2 * kSignalBytes;     // x1; of v kInputBytes behind
 constexpr int kX0EdgeOffset = kEdgeOffset + 128;
-constexpr int kRadixOffset = kX0EdgeOffset + 128;                   // there and back
-constexpr int kWgmmaOffset = kRadixOffset + 8192;                   // wgmma_b, row constants
-constexpr int kFirOffset = kWgmmaOffset + 5120;                     // two channels: [x1, v, x0][4], factors
-constexpr int kMaximaOffset = kFirOffset + 2 * 64;                  // of both halves
-constexpr int kExponentOffset = kMaximaOffset + 2 * 64;             // [z, g, S][tau]
-constexpr int kMostOffset = kExponentOffset + 3 * 32;               // of rows of z and g
-constexpr int kBarrierOffset = kMostOffset + 8;                     // inputs, rows, planes, seams, read; S
+constexpr int kRadixOffset = kX0EdgeOffset + 128;        // there and back
+constexpr int kWgmmaOffset = kRadixOffset + 8192;        // wgmma_b, row constants
+constexpr int kFirOffset = kWgmmaOffset + 5120;          // two channels: [x1, v, x0][4], factors
+constexpr int kMaximaOffset = kFirOffset + 2 * 64;       // of both halves
+constexpr int kExponentOffset = kMaximaOffset + 2 * 64;  // [z, g, S][tau]
+constexpr int kMostOffset = kExponentOffset + 3 * 32;    // of rows of z and g
+constexpr int kBarrierOffset = kMostOffset + 8;          // inputs, rows, planes, seams, read; S
 constexpr int kSeamOffset = kEdgeOffset + kInputBytes + 128;
-constexpr int kBehindOffset = kSeamOffset + kSeamBytes;             // [part][row] dq of the next n1
-constexpr int kParameterOffset = kBehindOffset + 3 * kTileRows * 8; // [tau][kParameterSums]
+constexpr int kBehindOffset = kSeamOffset + kSeamBytes;  // [part][row] dq of the next n1
+constexpr int kParameterOffset = kBehindOffset + 3 * kTileRows * 8;  // [tau][kParameterSums]
 constexpr int kSharedBytes = kParameterOffset + 8 * kParameterSums * 4;
 static_assert(kBarrierOffset + 88 <= kEdgeOffset + kInputBytes);
 static_assert(kSharedBytes <= 232448, "227 KiB of shared memory per block");
-
-/// Gradients of a tile of a cluster.
-template <class T, int kLogC, bool kRagged>
-struct ClusterGradients : GradientWriter<T, kRagged> {
-  int batch;
-  ClusterPlace<kLogC> place;
-  __device__ __forceinline__ void store8(int channel, int row, int offset, uint4 v) const {
-    this->put8(batch, channel, place.time(row) + offset, v);
-  }
-  __device__ __forceinline__ void store2(int channel, int row, int offset, uint32_t v) const {
-    this->put2(batch, channel, place.time(row) + offset, v);
-  }
-};
 
 /// One half of a block: where its data lies. Made anew in every phase, so that addresses need not
 /// stay in registers.
@@ -82,91 +68,16 @@ struct HalfBlock {
     return base + kExponentOffset + half * 32;
   }
   __device__ __forceinline__ uint32_t most() const { return base + kMostOffset + half * 4; }
-  __device__ __forceinline__ uint32_t bar_inputs() const { return base + kBarrierOffset + half * 8; }
+  __device__ __forceinline__ uint32_t bar_inputs() const {
+    return base + kBarrierOffset + half * 8;
+  }
   __device__ __forceinline__ uint32_t bar_rows() const { return bar_inputs() + 16; }
   __device__ __forceinline__ uint32_t bar_planes() const { return bar_inputs() + 32; }
   __device__ __forceinline__ uint32_t bar_seams() const { return bar_inputs() + 48; }
   __device__ __forceinline__ uint32_t bar_read() const { return bar_inputs() + 64; }
 };
 
-/// Row r < 32 of the collected ones: which k1, which slice, where.
-template <int kLogC>
-struct WarpRow {
-  int k1, offset, row;
-  __device__ __forceinline__ WarpRow(int r, const ClusterPlace<kLogC>& place) {
-    const int slice = r >> (5 - kLogC);
-    k1 = (place.rank << (5 - kLogC)) + (r & ((kTileRows >> kLogC) - 1));
-    offset = place.slice(slice);
-    row = (k1 << kLogC) + slice;
-  }
-  __device__ __forceinline__ uint32_t points(uint32_t rows, int lane) const {
-    return ExchangeAddress::row(rows, k1, lane) + offset;
-  }
-};
-
-/// Two inputs of a lane in one row of its outputs, from memory; `n`: their first time.
-template <class T, bool kRagged>
-struct InputPair {
-  LaneRow<T, kRagged> a, b;
-  __device__ __forceinline__ void load(const T* row_a, const T* row_b, int n, int length,
-                                       bool wide, int lane) {
-    a.load(row_a, n, length, wide, lane);
-    b.load(row_b, n, length, wide, lane);
-  }
-};
-
-/// The last phase of one half: dq and dp of x0 from c, or of x1 and v from du (kDu).
-template <class T, int kLogC, bool kRagged, bool kDu>
-__device__ __forceinline__ void cluster_gradients(
-    uint32_t operand, uint32_t matrix, const TailView& tail, InputPair<T, kRagged>& next, const T* row_a,
-    const T* row_b, bool wide, uint32_t fir_a, uint32_t fir_b, float factor,
-    const ClusterGradients<T, kLogC, kRagged>& out, int channels, int channel, float (&par)[8],
-    uint32_t seams, int warp, int lane) {
-  const int g = lane >> 2;
-  const int t = lane & 3;
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    float acc[2][2][4];
-    ColumnOperand(operand).multiply(acc, matrix, i, lane);  // loaded twice, not kept
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int row = 16 * i + 8 * r + g;
-      const int n = out.place.time(row) + 32 * warp + 4 * t;
-      const InputPair<T, kRagged> in = next;
-      if (i + r < 2)
-        next.load(row_a, row_b, n + (2048 << kLogC), out.dp.length, wide, lane);
-      const Fir fa(fir_a);
-      const Fir fb(kDu ? fir_b : fir_a);
-      uint32_t before_a[2];
-      uint32_t before_b[2] = {0, 0};
-      in.a.before(before_a, lane);
-      if (kDu) in.b.before(before_b, lane);
-      float da[2][4];
-      float db[2][4];
-#pragma unroll
-      for (int q = 0; q < 2; ++q) {
-        float a[6];
-        float b[6];
-        widen<T>(a, before_a[q], in.a.x[q]);
-        widen<T>(b, before_b[q], in.b.x[q]);
-        float d[4];
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          d[j] = acc[q][j >> 1][2 * r + (j & 1)] * factor;
-          if (kRagged && n + 16 * q + j >= out.dp.length) d[j] = 0.F;
-        }
-        if (kDu && tail.c != nullptr && n + 16 * q < kTailMax)
-          add_tail_gradient(d, tail, static_cast<int64_t>(out.batch) * channels + channel, t);
-        input_gradients<kDu>(da[q], db[q], d, a, b, fa, fb, par);
-      }
-      constexpr int kPart = kDu ? 1 : 0;
-      transposed_fir<T>(out, da, fa, kPart, kPart * channels + channel, row, seams, warp, lane);
-      if (kDu) transposed_fir<T>(out, db, fb, 2, 2 * channels + channel, row, seams, warp, lane);
-    }
-  }
-}
-
-template <class T, int kLogC, bool kRagged>
+template <class T, int kLogC, bool kRagged, bool kTail>
 __global__ void __launch_bounds__(kThreads, 1)
     cluster_backward(const ClusterBackwardArgs<T> a, const __grid_constant__ CUtensorMap map_p,
                      const __grid_constant__ CUtensorMap map_dy) {
@@ -202,8 +113,8 @@ __global__ void __launch_bounds__(kThreads, 1)
       const int part = tid < 4 ? 1 : tid < 8 ? 2 : 0;
       value = __float_as_uint(a.conv.value(part * channels + d, tid & 3));
     } else {
-      value = tid == 12 ? spectrum_factor(a.filter, d)
-                        : __float_as_uint(split_unit(a.filter, d, s));
+      value =
+          tid == 12 ? spectrum_factor(a.filter, d) : __float_as_uint(split_unit(a.filter, d, s));
     }
     sts32(fir_of(channel_turn) + 4 * tid, value);
   };
@@ -238,12 +149,12 @@ __global__ void __launch_bounds__(kThreads, 1)
     for (int i = 0; i < 2; ++i) {
       const uint32_t to = h.planes(turn) + i * kInputBytes;
       if (h.half == 1 && i == 1) {
-        load_cluster_input<kLogC, kRagged>(a.dy, &map_dy, b, d, place, to, a.wide, h.bar_inputs(),
-                                           h.tid);
+        load_cluster_input<kLogC, kRagged, true>(a.dy, &map_dy, b, d, place, to, a.wide,
+                                                 h.bar_inputs(), h.tid);
       } else {
         const int channel = h.half == 0 ? (1 + i) * channels + d : d;
-        load_cluster_input<kLogC, kRagged>(a.p, &map_p, b, channel, place, to, a.wide,
-                                           h.bar_inputs(), h.tid);
+        load_cluster_input<kLogC, kRagged, true>(a.p, &map_p, b, channel, place, to, a.wide,
+                                                 h.bar_inputs(), h.tid);
         load_cluster_edge<kLogC>(a.p, b, channel, place, h.edges() + i * kInputBytes, h.tid);
       }
     }
@@ -264,7 +175,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     } else {
       gate_tile<T, true>(z, gate_at, 0, Fir(fir), Fir(fir + 16), starts);
     }
-    const bool tail = a.tail.c != nullptr && h.half != 0 && h.warp() == 0 && place.rank == 0;
+    const bool tail = kTail && h.half != 0 && h.warp() == 0 && place.rank == 0;
     TileScale<true>::publish(h.maxima(), z, 5, h.warp(), h.lane(), [&](int i) {
       return tail && i == 0 ? tail_most(a.tail, tensor_row) : 0.F;
     });
@@ -276,15 +187,14 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
       for (int j = 0; j < 4; ++j)
         zb[j][i] = pack_half(z[i][0][j] * up, z[i][1][j] * up);
-    radix_columns<kLogC>(zb, base + kRadixOffset,
-                         ExchangeAddress(h.planes(turn), h.warp(), h.lane()).store,
-                         h.rows() - h.planes(turn), place.rank, h.lane(),
-                         [&](float(&x)[4][4], int) {
-                           if (!tail || (h.lane() & 3) != 0) return;
-                           const float gain = 0.125F / (1 << ((kLogC + 1) / 2));
-                           add_tail(x, 0, a.tail, tensor_row, up * gain);
-                           add_tail(x, 1, a.tail, tensor_row, up * gain);
-                         });
+    radix_columns<kLogC>(
+        zb, base + kRadixOffset, ExchangeAddress(h.planes(turn), h.warp(), h.lane()).store,
+        h.rows() - h.planes(turn), place.rank, h.lane(), [&](float(&x)[4][4], int) {
+          if (!tail || (h.lane() & 3) != 0) return;
+          const float gain = 0.125F / (1 << ((kLogC + 1) / 2));
+          add_tail(x, 0, a.tail, tensor_row, up * gain);
+          add_tail(x, 1, a.tail, tensor_row, up * gain);
+        });
     fence_async();
     h.barrier();
   };
@@ -396,10 +306,10 @@ __global__ void __launch_bounds__(kThreads, 1)
         const T* const row_a = a.p.row(b, h.half * channels + d);
         const T* const row_b = h.half != 0 ? a.p.row(b, 2 * channels + d) : a.dy.row(b, d);
         InputPair<T, kRagged> next;
-        next.load(row_a, row_b, place.time(lane >> 2) + 32 * h.warp() + 4 * (lane & 3),
-                  a.dp.length, a.wide, lane);
-        const float factor = inverse_scale(split_scale(lds32(h.most()), s)) *
-                             __uint_as_float(lds32(fir + 52));
+        next.load(row_a, row_b, place.time(lane >> 2) + 32 * h.warp() + 4 * (lane & 3), a.dp.length,
+                  a.wide, lane);
+        const float factor =
+            inverse_scale(split_scale(lds32(h.most()), s)) * __uint_as_float(lds32(fir + 52));
         mbarrier_wait(h.bar_planes(), phase);
         __syncwarp();
         if (h.tid == 0) expect_planes(h);
@@ -407,16 +317,16 @@ __global__ void __launch_bounds__(kThreads, 1)
         const uint32_t operand = ExchangeAddress(h.planes(turn), h.warp(), lane).load;
         const uint32_t matrix = base + kRadixOffset + 4096;
         if (h.half != 0) {
-          cluster_gradients<T, kLogC, kRagged, true>(operand, matrix, a.tail, next, row_a, row_b, a.wide,
-                                                     fir, fir + 16, factor, out, channels, d, par,
-                                                     seams, h.warp(), lane);
+          cluster_gradients<T, kLogC, kRagged, kTail, true>(
+              operand, matrix, a.tail, next, row_a, row_b, a.wide, fir, fir + 16, factor, out,
+              channels, d, par, seams, h.warp(), lane);
         } else {
-          if (a.tail.c != nullptr && place.rank == 0 && h.warp() == 0)
+          if (kTail && place.rank == 0 && h.warp() == 0)
             hand_out_tail(ColumnOperand(operand), matrix, a.tail,
-                        static_cast<int64_t>(b) * channels + d, factor, lane);
-          cluster_gradients<T, kLogC, kRagged, false>(operand, matrix, a.tail, next, row_a, row_b, a.wide,
-                                                      fir + 32, fir + 32, factor, out, channels, d,
-                                                      par, seams, h.warp(), lane);
+                          static_cast<int64_t>(b) * channels + d, factor, lane);
+          cluster_gradients<T, kLogC, kRagged, kTail, false>(
+              operand, matrix, a.tail, next, row_a, row_b, a.wide, fir + 32, fir + 32, factor, out,
+              channels, d, par, seams, h.warp(), lane);
         }
         __syncwarp();
         if (lane == 0) mbarrier_arrive(h.bar_read());
@@ -432,9 +342,9 @@ __global__ void __launch_bounds__(kThreads, 1)
         const int to_row = place.rank != 0 ? row : row - 1;
         if (w == 0 && to_row >= 0)
           for (int part = h.half; part <= 2 * h.half; ++part)
-            remote_store(
-                remote_address(base + kBehindOffset + (part * kTileRows + to_row) * 8, to),
-                lds64(seam(seams, part, 0, row) + kSeamHalf), remote_address(h.bar_seams(), to));
+            remote_store(remote_address(base + kBehindOffset + (part * kTileRows + to_row) * 8, to),
+                         lds64(seam(seams, part, 0, row) + kSeamHalf),
+                         remote_address(h.bar_seams(), to));
         if (w == 7) {
           mbarrier_wait(h.bar_seams(), phase);
           __syncwarp();
@@ -443,7 +353,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         for (int part = h.half; part <= 2 * h.half; ++part) {
           uint2 behind = lds64(w < 7 ? seam(seams, part, w + 1, row) + kSeamHalf
                                      : base + kBehindOffset + (part * kTileRows + row) * 8);
-          if (a.tail.c != nullptr && w == 7 && row == 31 && place.rank == kC - 1)
+          if (kTail && w == 7 && row == 31 && place.rank == kC - 1)
             behind = tail_seam(a.tail, static_cast<int64_t>(b) * channels + d, part,
                                lds64(seam(seams, part, w, row)));
           finish_seam<T>(out, Fir(fir + (part == 0 ? 32 : 16 * (part - 1))), behind, part,
@@ -544,10 +454,10 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-template <class T, int kLogC, bool kRagged>
+template <class T, int kLogC, bool kRagged, bool kTail>
 void launch(const ClusterBackwardArgs<T>& a, const CUtensorMap& map_p, const CUtensorMap& map_dy,
             cudaStream_t stream) {
-  launch_clusters<cluster_backward<T, kLogC, kRagged>>(
+  launch_clusters<cluster_backward<T, kLogC, kRagged, kTail>>(
       1 << kLogC, a.dy.channels, kThreads, kSharedBytes, stream, a, map_p, map_dy);
 }
 
@@ -556,9 +466,14 @@ void launch(const ClusterBackwardArgs<T>& a, const CUtensorMap& map_p, const CUt
 template <class T>
 void launch_cluster_backward(const ClusterBackwardArgs<T>& a, bool ragged, const CUtensorMap& map_p,
                              const CUtensorMap& map_dy, cudaStream_t stream) {
+  // Rows without a tail keep the registers that its code costs.
+  auto run = [&]<int kLogC, bool kTail>() {
+    ragged ? launch<T, kLogC, true, kTail>(a, map_p, map_dy, stream)
+           : launch<T, kLogC, false, kTail>(a, map_p, map_dy, stream);
+  };
   auto with = [&]<int kLogC>() {
-    ragged ? launch<T, kLogC, true>(a, map_p, map_dy, stream)
-           : launch<T, kLogC, false>(a, map_p, map_dy, stream);
+    a.tail.c != nullptr ? run.template operator()<kLogC, true>()
+                        : run.template operator()<kLogC, false>();
   };
   switch (a.shape.log_c) {
     case 1:

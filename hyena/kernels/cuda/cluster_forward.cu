@@ -16,17 +16,17 @@
 // Numerics  as split.h; one power of two per tile, made one per row by the rows
 #include "hyena/kernels/cuda/cluster.cuh"
 #include "hyena/kernels/cuda/cluster_launch.h"
-#include "hyena/kernels/cuda/split_copy.cuh"
+#include "hyena/kernels/cuda/cluster_radix.cuh"
 #include "hyena/kernels/cuda/split_row.cuh"
 
 namespace hyena::kernels::cuda {
 namespace {
 
 constexpr int kThreads = kClusterThreads;
-constexpr int kRowsOffset = 2 * kExchangeBytes;                // behind two buffers of planes
-constexpr int kEdgeOffset = kRowsOffset + kExchangeBytes;      // of x1; of v kInputBytes behind
-constexpr int kRadixOffset = kEdgeOffset + 128;                  // there and back
-constexpr int kWgmmaOffset = kRadixOffset + 8192;                // wgmma_b, row constants
+constexpr int kRowsOffset = 2 * kExchangeBytes;            // behind two buffers of planes
+constexpr int kEdgeOffset = kRowsOffset + kExchangeBytes;  // of x1; of v kInputBytes behind
+constexpr int kRadixOffset = kEdgeOffset + 128;            // there and back
+constexpr int kWgmmaOffset = kRadixOffset + 8192;          // wgmma_b, row constants
 constexpr int kMaximaOffset = kWgmmaOffset + 5120;
 constexpr int kExponentOffset = kMaximaOffset + 64;  // of the cluster's tiles
 constexpr int kFirOffset = kExponentOffset + 32;     // x1, v; x0 of two rows
@@ -46,8 +46,7 @@ __device__ __forceinline__ void filter_values(float (&z)[4][2][4], const float* 
   for (int i = 0; i < 4; ++i)
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
-      const int n =
-          place.time(ClusterGateAddress::row(i, e, lane)) + 32 * warp + 4 * (lane >> 2);
+      const int n = place.time(ClusterGateAddress::row(i, e, lane)) + 32 * warp + 4 * (lane >> 2);
       if (wide && n + 4 <= filter_length) {
         const float4 v = __ldg(reinterpret_cast<const float4*>(h + n));
         z[i][e][0] = v.x;
@@ -121,8 +120,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       if ((tid >> 2) == input) load_fir(fir + 16 * input, a.conv, channel, tid & 3);
     }
     if ((tid >> 2) == 2) load_fir(fir + 32 + 16 * (turn & 1), a.conv, d, tid & 3);
-    if (!kRagged && tid == 0)
-      tensor_prefetch_to_l2(&map_p, 0, place.rank, 0, b * a.p.channels + d);
+    if (!kRagged && tid == 0) tensor_prefetch_to_l2(&map_p, 0, place.rank, 0, b * a.p.channels + d);
     async_copy_arrive(bar_x1v);
   };
 
@@ -262,7 +260,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     f0.scale(factor);
     if (a.tail.c != nullptr && place.rank == 0 && warp == 0)
       hand_out_tail(operand, base + kRadixOffset + 4096, a.tail,
-                  static_cast<int64_t>(b) * a.channels + d, factor, lane);
+                    static_cast<int64_t>(b) * a.channels + d, factor, lane);
     T* const to = a.y.row(b, d) + n0;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {

@@ -112,8 +112,8 @@ void run(const MixerProblem& m, const BackwardCall& call) {
   const CUtensorMap map_dy = ragged ? CUtensorMap{} : m.tensor_map(call.dy, 1);
   launch_backward(a, m.log_n1, ragged, grid(m), map_p, map_dy, call.stream);
   const FinishArgs f{
-      sums,         parameter_sums, call.gradients, static_cast<int>(m.shape.channels),
-      m.shape.taps, tile_groups(m), grid(m),        m.shape.filter_length,
+      sums,           parameter_sums, call.gradients, static_cast<int>(m.shape.channels),
+      m.shape.taps,   tile_groups(m), grid(m),        m.shape.filter_length,
       m.filter_stride};
   switch (m.log_n1) {
     case 2:

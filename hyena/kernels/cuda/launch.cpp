@@ -147,8 +147,13 @@ TailCall tail_call(const MixerProblem& m, const CudaMixerShape& shape, const voi
                    const float* weight, const float* bias, const void* spectrum, void* workspace,
                    cudaStream_t stream) {
   auto* filter = static_cast<char*>(const_cast<void*>(spectrum)) + spectrum_bytes(m);
-  return {shape, p, weight, bias, reinterpret_cast<float*>(filter),
-          TailView::of(workspace, rows(shape)), stream};
+  return {shape,
+          p,
+          weight,
+          bias,
+          reinterpret_cast<float*>(filter),
+          TailView::of(workspace, rows(shape)),
+          stream};
 }
 
 }  // namespace
@@ -203,7 +208,7 @@ void hyena_mixer_cuda_backward(const CudaMixerShape& shape, const void* dy_BDL, 
   cuda::require_aligned(p_BCL, "p");
   cuda::require_aligned(gradients.dp_BCL, "dp");
   const cuda::MixerProblem m(shape);
-  cuda::BackwardCall call{dy_BDL,   p_BCL,     weight_CT, bias_C, spectrum,
+  cuda::BackwardCall call{dy_BDL,    p_BCL,     weight_CT, bias_C, spectrum,
                           gradients, workspace, {},        stream};
   const bool has_tail = cuda::tail_of(shape.length) != 0;
   const cuda::TailCall tail =

@@ -25,10 +25,10 @@ CUtensorMap encode_tensor_map(const void* data, const cuuint64_t (&dim)[5],
 
 /// A shape without its tail, and how the kernels cut it.
 struct MixerProblem {
-  CudaMixerShape shape;             // of the first N times, and of the filter's taps below N
-  std::int64_t filter_stride = 0;   // taps in memory
-  int log_n1 = 0;           // rows of 256 points in a batch row of up to 8192: 4 to 32
-  int multiprocessors = 0;  // of the current device, which is also the grid
+  CudaMixerShape shape;            // of the first N times, and of the filter's taps below N
+  std::int64_t filter_stride = 0;  // taps in memory
+  int log_n1 = 0;                  // rows of 256 points in a batch row of up to 8192: 4 to 32
+  int multiprocessors = 0;         // of the current device, which is also the grid
 
   /// Throws UserError for what the kernels cannot do.
   explicit MixerProblem(const CudaMixerShape& s);

@@ -88,7 +88,8 @@ __device__ __forceinline__ uint4 ldg128(const uint4* p) {
                : "l"(p));
   return v;
 }
-/// Inputs that a lane multiplies as they are; volatile, so that they are asked for where they stand.
+/// Inputs that a lane multiplies as they are; volatile, so that they are asked for where they
+/// stand.
 __device__ __forceinline__ uint2 ldg64(const void* p) {
   uint2 v;
   asm volatile("ld.global.nc.v2.u32 {%0,%1},[%2];" : "=r"(v.x), "=r"(v.y) : "l"(p));
@@ -292,6 +293,17 @@ __device__ __forceinline__ void tensor_load(uint32_t dst, const CUtensorMap* map
       "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes "
       "[%0],[%1,{%2,%3,%4,%5,%6}],[%7];" ::"r"(dst),
       "l"(map), "r"(0), "r"(c1), "r"(c2), "r"(c3), "r"(c4), "r"(bar)
+      : "memory");
+}
+/// The same; the lines stay in the L2 longer than others, for a second read.
+__device__ __forceinline__ void tensor_load_twice(uint32_t dst, const CUtensorMap* map, int c1,
+                                                  int c2, int c3, int c4, uint32_t bar) {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0],[%1,{%2,%3,%4,%5,%6}],[%7],%8;" ::"r"(dst),
+      "l"(map), "r"(0), "r"(c1), "r"(c2), "r"(c3), "r"(c4), "r"(bar), "l"(policy)
       : "memory");
 }
 __device__ __forceinline__ void tensor_prefetch_to_l2(const CUtensorMap* map, int c1, int c2,

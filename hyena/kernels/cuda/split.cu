@@ -148,8 +148,8 @@ void forward(const MixerProblem& m, const ForwardCall& call) {
                           nullptr,
                           nullptr};
   launch_split_deep_rows(row, Rows::kForward, m.multiprocessors, call.stream);
-  const SplitSynthesisArgs<T> back{p,        m.output<T>(call.y, 1), conv, filter.view(), s, wide,
-                                   exponents, call.tail};
+  const SplitSynthesisArgs<T> back{
+      p, m.output<T>(call.y, 1), conv, filter.view(), s, wide, exponents, call.tail};
   launch_split_synthesis(back, ragged, m.multiprocessors, map_p, map_y, map_z, call.stream);
 }
 
@@ -231,10 +231,12 @@ void backward(const MixerProblem& m, const BackwardCall& call) {
   const Tensor<const T> p = m.input<T>(call.p, 3);
   const Tensor<const T> dy = m.input<T>(call.dy, 1);
   const SplitAnalysisArgs<T> z{
-      p, p, 1, 2, conv, filter.tables, s, channels, wide, w.z_exponents, {}, nullptr, nullptr, 0, 0};
+      p,  p,       1,       2, conv, filter.tables, s, channels, wide, w.z_exponents,
+      {}, nullptr, nullptr, 0, 0};
   launch_split_gate(z, true, ragged, m.multiprocessors, map_p, map_p, map_z, call.stream);
   const SplitAnalysisArgs<T> g{
-      p, dy, 0, 0, conv, filter.tables, s, channels, wide, w.g_exponents, call.tail, nullptr, nullptr, 0, 0};
+      p,         dy,      0,       0, conv, filter.tables, s, channels, wide, w.g_exponents,
+      call.tail, nullptr, nullptr, 0, 0};
   launch_split_gate(g, false, ragged, m.multiprocessors, map_p, map_dy, map_g, call.stream);
   const SplitRowsArgs products{{w.z, w.g},    {w.z_exponents, w.g_exponents},
                                filter.view(), s,
@@ -251,10 +253,16 @@ void backward(const MixerProblem& m, const BackwardCall& call) {
       p, p, 1, 2, dp, conv, filter.view(), s, wide, w.g_exponents, w.parameter_sums, call.tail};
   launch_split_gradients(from_du, true, ragged, m.multiprocessors, map_p, map_p, map_g,
                          next_map(s, w.g, rows), call.stream);
-  const SplitFilterGradientArgs dh{
-      call.gradients,  filter.tables,   s, channels, batch, m.shape.taps, m.shape.filter_length,
-      m.filter_stride,
-      w.sum_exponents, w.parameter_sums};
+  const SplitFilterGradientArgs dh{call.gradients,
+                                   filter.tables,
+                                   s,
+                                   channels,
+                                   batch,
+                                   m.shape.taps,
+                                   m.shape.filter_length,
+                                   m.filter_stride,
+                                   w.sum_exponents,
+                                   w.parameter_sums};
   launch_split_filter_gradient(dh, m.multiprocessors,
                                scratch_map(s, w.sums, static_cast<std::size_t>(channels)),
                                call.stream);

@@ -166,7 +166,6 @@ void launch_cluster_forward(const ClusterArgs<T>& a, bool ragged, const CUtensor
                             cudaStream_t stream);
 void launch_cluster_filter(const ClusterArgs<__half>& a, cudaStream_t stream);
 
-
 /// Their gradients (cluster_backward.cu).
 template <class T>
 struct ClusterBackwardArgs {

@@ -75,7 +75,6 @@ __device__ uint32_t split_table_word(int word, const SplitShape& s) {
 
 constexpr int kTableBlocks = 24;
 
-/// Tables, zeros, and behind them one block for every eight rows of twists.
 /// Radix 32 of block tau of a cluster (ClusterArgs::radix): rows k1 of columns m, or the reverse.
 __device__ uint32_t cluster_radix_word(int word, const SplitShape& s) {
   const int q = word & 3;
@@ -100,6 +99,7 @@ __device__ uint32_t cluster_radix_word(int word, const SplitShape& s) {
   }
   return half_pair(v[0], v[1]);
 }
+/// Tables, zeros, and behind them one block for every eight rows of twists.
 __global__ void split_tables(uint32_t* tables, uint4* twists, uint32_t* radix, SplitShape s,
                              uint32_t* zeros, int zero_count) {
   if (blockIdx.x >= kTableBlocks) {

@@ -180,9 +180,9 @@ __device__ __forceinline__ void gate_values(float (&z)[4][2][4], uint32_t buffer
 
 /// The filter h (D, K) in place of z. The skip is one more tap at lag 0.
 __device__ __forceinline__ void filter_values(float (&z)[4][2][4], const float* h_DK,
-                                              const float* skip, int64_t filter_length, int64_t filter_stride,
-                                              const SplitPlace& at, const SplitShape& s, int warp,
-                                              int lane) {
+                                              const float* skip, int64_t filter_length,
+                                              int64_t filter_stride, const SplitPlace& at,
+                                              const SplitShape& s, int warp, int lane) {
   const float* h = h_DK + at.channel * filter_stride;
   const int b = warp & ((1 << s.log_c) - 1);
 #pragma unroll

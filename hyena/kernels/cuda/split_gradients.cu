@@ -269,7 +269,7 @@ __global__ void __launch_bounds__(kThreads, 2)
           widen<T>(u, before_a[q], xa[q]);
           float v[6];
           widen<T>(v, before_b[q], xb[q]);
-float d[4];
+          float d[4];
 #pragma unroll
           for (int j = 0; j < 4; ++j) {
             d[j] = acc[q][j >> 1][2 * r + (j & 1)] * factor;

@@ -91,8 +91,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
     Fir f0(base + kFirOffset);
     f0.scale(unit);
     if (a.tail.c != nullptr && at.first_column == 0 && warp == 0)
-      hand_out_tail(operand, radix_t, a.tail, static_cast<int64_t>(at.batch) * channels + at.channel,
-                  unit, lane);
+      hand_out_tail(operand, radix_t, a.tail,
+                    static_cast<int64_t>(at.batch) * channels + at.channel, unit, lane);
     gate_output<T, kRagged>(a.y, at, operand, radix_t, x0, base + kEdgeOffset, f0, block, s, a.wide,
                             warp, lane);
     fence_async();

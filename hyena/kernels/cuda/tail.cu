@@ -87,9 +87,15 @@ struct TailRow {
       z_first[i] = first1.q[i] * first_v.q[i];
     }
   }
-  __device__ __forceinline__ float near(int lag) const { return __ldg(h + lag); }
-  __device__ __forceinline__ float far(int lag) const { return __ldg(h + kTailMax + lag); }
-  __device__ __forceinline__ float skip() const { return __ldg(h + 2 * kTailMax); }
+  __device__ __forceinline__ float near(int lag) const {
+    return __ldg(h + lag);
+  }
+  __device__ __forceinline__ float far(int lag) const {
+    return __ldg(h + kTailMax + lag);
+  }
+  __device__ __forceinline__ float skip() const {
+    return __ldg(h + 2 * kTailMax);
+  }
 
   /// c[N + m].
   __device__ __forceinline__ float conv(const TailArgs<T>& a, int m) const {

@@ -19,8 +19,8 @@ __device__ __forceinline__ float tail_most(const TailView& tail, int64_t row) {
 }
 
 /// g[N + i] as imaginary part of g[i], behind the radix over n1, where all k of n1 = 0 have the
-/// same factor: to row g (+ 8 r) of accumulators x[j][2 r + e], times 4 e + j, in lanes t = 0 of the
-/// warp that has the first times.
+/// same factor: to row g (+ 8 r) of accumulators x[j][2 r + e], times 4 e + j, in lanes t = 0 of
+/// the warp that has the first times.
 __device__ __forceinline__ void add_tail(float (&x)[4][4], int r, const TailView& tail, int64_t row,
                                          float factor) {
   const float* g = tail.g + row * kTailMax;
@@ -64,9 +64,9 @@ __device__ __forceinline__ uint2 tail_seam(const TailView& tail, int64_t row, in
 /// the warp that has them.
 template <bool kFull, class Factor>
 __device__ __forceinline__ void hand_out_tail(const InverseOperand<kFull>& operand,
-                                            const uint4 (&radix_t)[2][2], const TailView& tail,
-                                            int b0, int batch, int channels, int channel,
-                                            int log_n1, Factor factor, int lane) {
+                                              const uint4 (&radix_t)[2][2], const TailView& tail,
+                                              int b0, int batch, int channels, int channel,
+                                              int log_n1, Factor factor, int lane) {
 #pragma unroll
   for (int i = 0; i < (kFull ? 1 : 2); ++i) {
     float acc[2][4];
@@ -84,8 +84,8 @@ __device__ __forceinline__ void hand_out_tail(const InverseOperand<kFull>& opera
 
 /// The imaginary part of c at a row's first times, a row in many tiles, by the warp that has them.
 __device__ __forceinline__ void hand_out_tail(const InverseOperand<true>& operand,
-                                            const uint4 (&radix_t)[2][2], const TailView& tail,
-                                            int64_t row, float factor, int lane) {
+                                              const uint4 (&radix_t)[2][2], const TailView& tail,
+                                              int64_t row, float factor, int lane) {
   float acc[2][4];
   operand.imaginary(acc, radix_t, 0);
   if (lane < 4) store_tail(tail, row, acc, 0, factor, lane);

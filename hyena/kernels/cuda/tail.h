@@ -30,7 +30,8 @@ struct TailView {
   float* g = nullptr;   // [8] read: g[N + i], zeros from r on
   float* du = nullptr;  // [8] read: what lags above N give du[i]
   float* dq = nullptr;  // [x1, v][2] read: dq[N], dq[N + 1]
-  float* seam = nullptr;  // [2] written: dp_x0[N - 2], dp_x0[N - 1] as far as times below N make them
+  float* seam =
+      nullptr;  // [2] written: dp_x0[N - 2], dp_x0[N - 1] as far as times below N make them
   static constexpr std::size_t kFloats = 3 * kTailMax + 4 + 2;
 
   /// In `workspace`, kFloats for each of `rows`.
