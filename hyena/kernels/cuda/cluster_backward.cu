@@ -182,11 +182,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     h.barrier();  // the inputs are in registers
     const float up = split_scale(tile_exponent(h.maxima()), s);
     uint32_t zb[4][4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-#pragma unroll
-      for (int j = 0; j < 4; ++j)
-        zb[j][i] = pack_half(z[i][0][j] * up, z[i][1][j] * up);
+    scaled_operands(zb, z, up);
     radix_columns<kLogC>(
         zb, base + kRadixOffset, ExchangeAddress(h.planes(turn), h.warp(), h.lane()).store,
         h.rows() - h.planes(turn), place.rank, h.lane(), [&](float(&x)[4][4], int) {

@@ -41,23 +41,12 @@ __device__ __forceinline__ void filter_values(float (&z)[4][2][4], const float* 
                                               int64_t filter_length, const float* skip,
                                               const ClusterPlace<kLogC>& place, int warp,
                                               int lane) {
-  const bool wide = reinterpret_cast<uintptr_t>(h) % 16 == 0;
 #pragma unroll
   for (int i = 0; i < 4; ++i)
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
       const int n = place.time(ClusterGateAddress::row(i, e, lane)) + 32 * warp + 4 * (lane >> 2);
-      if (wide && n + 4 <= filter_length) {
-        const float4 v = __ldg(reinterpret_cast<const float4*>(h + n));
-        z[i][e][0] = v.x;
-        z[i][e][1] = v.y;
-        z[i][e][2] = v.z;
-        z[i][e][3] = v.w;
-      } else {
-#pragma unroll
-        for (int j = 0; j < 4; ++j)
-          z[i][e][j] = n + j < filter_length ? __ldg(h + n + j) : 0.F;
-      }
+      load_floats(z[i][e], h, n, filter_length);
     }
   if (place.rank == 0 && warp == 0 && lane == 0 && skip != nullptr) z[0][0][0] += *skip;
 }
@@ -141,11 +130,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     __syncthreads();  // x1 and v are in registers
     const float up = split_scale(tile_exponent(maxima), s);
     uint32_t zb[4][4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-#pragma unroll
-      for (int j = 0; j < 4; ++j)
-        zb[j][i] = pack_half(z[i][0][j] * up, z[i][1][j] * up);
+    scaled_operands(zb, z, up);
     ready();
     radix_columns<kLogC>(zb, base + kRadixOffset, ExchangeAddress(planes, warp, lane).store,
                          rows - planes, place.rank, lane);

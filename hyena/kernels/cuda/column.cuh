@@ -82,6 +82,16 @@ __device__ __forceinline__ void gate_tile(float (&z)[4][2][4], const Address& in
     }
 }
 
+/// Gated values, scaled, as operands of the radix: pairs of rows e = 0, 1.
+__device__ __forceinline__ void scaled_operands(uint32_t (&zb)[4][4], const float (&z)[4][2][4],
+                                                float up) {
+#pragma unroll
+  for (int s = 0; s < 4; ++s)
+#pragma unroll
+    for (int j = 0; j < 4; ++j)
+      zb[j][s] = pack_half(z[s][0][j] * up, z[s][1][j] * up);
+}
+
 struct NoTail {
   __device__ __forceinline__ void operator()(float (&)[4][4], int) const {}
 };

@@ -201,11 +201,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     if (tid == 0) a.exponents[item] = exponent;
     const float up = split_scale(exponent, s);
     uint32_t zb[4][4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-#pragma unroll
-      for (int j = 0; j < 4; ++j)
-        zb[j][i] = pack_half(z[i][0][j] * up, z[i][1][j] * up);
+    scaled_operands(zb, z, up);
     uint4 radix[4];
 #pragma unroll
     for (int q = 0; q < 4; ++q)

@@ -105,6 +105,21 @@ __device__ __forceinline__ void store_split_output(uint32_t from, const CUtensor
   bulk_commit();
 }
 
+/// Four floats of a row from its element n on, zeros behind the row's `length`.
+__device__ __forceinline__ void load_floats(float (&z)[4], const float* row, int n,
+                                            int64_t length) {
+  if (reinterpret_cast<uintptr_t>(row) % 16 == 0 && n + 4 <= length) {
+    const float4 v = __ldg(reinterpret_cast<const float4*>(row + n));
+    z[0] = v.x;
+    z[1] = v.y;
+    z[2] = v.z;
+    z[3] = v.w;
+  } else {
+#pragma unroll
+    for (int j = 0; j < 4; ++j)
+      z[j] = n + j < length ? __ldg(row + n + j) : 0.F;
+  }
+}
 /// Four floats, of which `left` exist.
 __device__ __forceinline__ void store_floats(float* to, const float (&v)[4], int64_t left) {
   if (reinterpret_cast<uintptr_t>(to) % 16 == 0 && left >= 4) {

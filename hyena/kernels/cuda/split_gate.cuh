@@ -7,6 +7,7 @@
 #include "hyena/kernels/cuda/column.cuh"
 #include "hyena/kernels/cuda/ptx.cuh"
 #include "hyena/kernels/cuda/split.h"
+#include "hyena/kernels/cuda/split_copy.cuh"
 #include "hyena/kernels/cuda/split_tile.cuh"
 #include "hyena/kernels/cuda/tail.cuh"
 
@@ -192,17 +193,7 @@ __device__ __forceinline__ void filter_values(float (&z)[4][2][4], const float* 
       const int alpha = swap_low_bits(2 * (lane & 3) + e + 8 * (i & 1));
       const int n1 = ((2 * alpha + (i >> 1)) << s.log_c) + b;
       const int n = n1 * s.columns() + at.first_column + 32 * (warp >> s.log_c) + 4 * (lane >> 2);
-      if (reinterpret_cast<uintptr_t>(h) % 16 == 0 && n + 4 <= filter_length) {
-        const float4 v = __ldg(reinterpret_cast<const float4*>(h + n));
-        z[i][e][0] = v.x;
-        z[i][e][1] = v.y;
-        z[i][e][2] = v.z;
-        z[i][e][3] = v.w;
-      } else {
-#pragma unroll
-        for (int j = 0; j < 4; ++j)
-          z[i][e][j] = n + j < filter_length ? __ldg(h + n + j) : 0.F;
-      }
+      load_floats(z[i][e], h, n, filter_length);
     }
   if (at.first_column == 0 && warp == 0 && lane == 0 && skip != nullptr)
     z[0][0][0] += skip[at.channel];
