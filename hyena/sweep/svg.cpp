@@ -41,7 +41,7 @@ std::string escaped(const std::string& text) {
 }
 
 struct Scale {
-  Axis axis;
+  Axis axis = Axis::kLinear;
   double low = std::numeric_limits<double>::infinity();
   double high = -std::numeric_limits<double>::infinity();
 
@@ -71,8 +71,9 @@ std::vector<double> ticks(const Chart& chart, const Scale& scale) {
   }
   std::vector<double> even;
   const double step = std::pow(10.0, std::floor(std::log10(scale.high - scale.low)));
-  for (double x = std::ceil(scale.low / step) * step; x <= scale.high; x += step) {
-    even.push_back(x);
+  const auto last = static_cast<int>(std::floor(scale.high / step));
+  for (auto i = static_cast<int>(std::ceil(scale.low / step)); i <= last; ++i) {
+    even.push_back(i * step);
   }
   return even;
 }

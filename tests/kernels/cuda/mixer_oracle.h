@@ -76,8 +76,7 @@ struct MixerChannelGradients {
 /// Forward and backward of one channel, batch rows one after the other.
 class MixerOracle {
  public:
-  MixerOracle(MixerChannel channel, std::size_t length)
-      : c_(std::move(channel)), length_(length), points_(1) {
+  MixerOracle(MixerChannel channel, std::size_t length) : c_(std::move(channel)), length_(length) {
     while (points_ < 2 * length)
       points_ *= 2;
     h_spectrum_ = padded_spectrum(c_.h, points_);
@@ -159,7 +158,7 @@ class MixerOracle {
 
   MixerChannel c_;
   std::size_t length_;
-  std::size_t points_;
+  std::size_t points_ = 1;
   Spectrum h_spectrum_, z_spectrum_, sum_;
   std::vector<Signal> q_;
   Signal z_, conv_;
