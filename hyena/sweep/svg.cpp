@@ -71,9 +71,9 @@ std::vector<double> ticks(const Chart& chart, const Scale& scale) {
   }
   std::vector<double> even;
   const double step = std::pow(10.0, std::floor(std::log10(scale.high - scale.low)));
-  const auto last = static_cast<int>(std::floor(scale.high / step));
-  for (auto i = static_cast<int>(std::ceil(scale.low / step)); i <= last; ++i) {
-    even.push_back(i * step);
+  const auto last = static_cast<std::int64_t>(std::floor(scale.high / step));
+  for (auto i = static_cast<std::int64_t>(std::ceil(scale.low / step)); i <= last; ++i) {
+    even.push_back(static_cast<double>(i) * step);
   }
   return even;
 }

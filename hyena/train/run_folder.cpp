@@ -81,7 +81,8 @@ void RunFolder::create(const RunConfig& config) {
   io::make_directories(path_);
   lock_ = std::make_unique<io::ProcessLock>(path_);
   if (!lock_->is_held()) {
-    throw user_error("another process trains in '{}'", path_.string());
+    throw user_error("another process trains in '{}': wait for its end, or take another folder",
+                     path_.string());
   }
   io::write_file_atomically(path_ / "config.toml", io::write_toml(to_json(config)));
 }

@@ -80,8 +80,7 @@ constexpr int kExchangedBytes = kExchangeBytes - (kExchangeBytes >> kLogC);
 
 /// One input of a tile to shared memory, by all threads, or by the copy engine (thread 0) unless
 /// kRagged. The caller expects kInputBytes at `bar` and arrives there with async_copy_arrive.
-/// kTwice: it will be read again, from the L2.
-template <int kLogC, bool kRagged, bool kTwice = false, class T>
+template <int kLogC, bool kRagged, class T>
 __device__ __forceinline__ void load_cluster_input(const Tensor<const T>& x, const CUtensorMap* map,
                                                    int batch, int channel,
                                                    const ClusterPlace<kLogC>& place, uint32_t to,
@@ -95,9 +94,7 @@ __device__ __forceinline__ void load_cluster_input(const Tensor<const T>& x, con
       copy_eight(at_time(to, m, 8 * (i & 31)), from, n, x.length, wide);
     }
   } else if (tid == 0) {
-    const int row = batch * x.channels + channel;
-    kTwice ? tensor_load_twice(to, map, 0, place.rank, 0, row, bar)
-           : tensor_load(to, map, 0, place.rank, 0, row, bar);
+    tensor_load(to, map, 0, place.rank, 0, batch * x.channels + channel, bar);
   }
 }
 
@@ -198,19 +195,9 @@ __device__ __forceinline__ void radix_columns(const uint32_t (&zb)[4][4], uint32
     }
 }
 
-/// The way back: [n2][chunk][8 k] of a warp's columns, and the real part of the inverse.
-struct ColumnOperand {
-  uint32_t re[2][2][4], im[2][2][4];
-  __device__ __forceinline__ explicit ColumnOperand(uint32_t load) {
-#pragma unroll
-    for (int q = 0; q < 2; ++q)
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        const uint32_t at = load ^ (32 * q + 16 * c);
-        ldmatrix_trans(re[q][c], at);
-        ldmatrix_trans(im[q][c], at + kPlaneBytes);
-      }
-  }
+/// The way back: an operand as that of rows that share a tile, of all 32 k, and its products.
+struct ColumnOperand : InverseOperand<false> {
+  using InverseOperand<false>::InverseOperand;
   /// Imaginary part: acc[j >> 1][j & 1] is time 4 t + j of row m = g.
   __device__ __forceinline__ void imaginary(float (&acc)[2][4], uint32_t matrix, int lane) const {
 #pragma unroll

@@ -1,10 +1,14 @@
 // Rows of 16384 to 65536 points, backward, in one pass: a cluster of c = 2, 4 or 8 blocks holds a
 // row (cluster.cuh). All gradients.
 //
-//   half 0   z = q_x1 q_v, radix 32  \  exchange, radix c;  256 points of two k1 per warp: S +=
-//   conj(Z) G, half 1   g = dy q_x0, radix 32   /  Z H, G conj(H), back;  radix c, exchange half 0
-//   c, dq_x0, dp_x0         half 1   du, dq_x1, dq_v, dp_x1, dp_v and behind the last row of a
-//   channel: S back to dh
+//   columns, half 0   z = q_x1 q_v, radix 32
+//   columns, half 1   g = dy q_x0, radix 32
+//   rows              exchange, radix c; 256 points of two k1 per warp: S += conj(Z) G, then Z H
+//                     and G conj(H), back; radix c, exchange
+//   columns, half 0   c, dq_x0, dp_x0
+//   columns, half 1   du, dq_x1, dq_v, dp_x1, dp_v
+//
+// and behind the last row of a channel S back to dh.
 //
 // Mapping   16 warps per block, one block per SM. A cluster owns whole channels, so that S stays in
 //           32 float32 registers per lane, summed in batch order. Rows overlap as in
@@ -149,12 +153,12 @@ __global__ void __launch_bounds__(kThreads, 1)
     for (int i = 0; i < 2; ++i) {
       const uint32_t to = h.planes(turn) + i * kInputBytes;
       if (h.half == 1 && i == 1) {
-        load_cluster_input<kLogC, kRagged, true>(a.dy, &map_dy, b, d, place, to, a.wide,
-                                                 h.bar_inputs(), h.tid);
+        load_cluster_input<kLogC, kRagged>(a.dy, &map_dy, b, d, place, to, a.wide, h.bar_inputs(),
+                                           h.tid);
       } else {
         const int channel = h.half == 0 ? (1 + i) * channels + d : d;
-        load_cluster_input<kLogC, kRagged, true>(a.p, &map_p, b, channel, place, to, a.wide,
-                                                 h.bar_inputs(), h.tid);
+        load_cluster_input<kLogC, kRagged>(a.p, &map_p, b, channel, place, to, a.wide,
+                                           h.bar_inputs(), h.tid);
         load_cluster_edge<kLogC>(a.p, b, channel, place, h.edges() + i * kInputBytes, h.tid);
       }
     }

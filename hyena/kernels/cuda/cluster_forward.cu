@@ -113,8 +113,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     async_copy_arrive(bar_x1v);
   };
 
-  /// Gate and radix of a row. `ready` is called between them.
-  auto columns = [&](int row, int turn, auto ready) {
+  /// Gate and radix of a row. The filter's go on when all blocks have read their `rows`.
+  auto columns = [&](int row, int turn) {
     const uint32_t planes = base + (turn & 1) * kExchangeBytes;
     float z[4][2][4];
     if constexpr (kFilter) {
@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     const float up = split_scale(tile_exponent(maxima), s);
     uint32_t zb[4][4];
     scaled_operands(zb, z, up);
-    ready();
+    if (kFilter && turn > 0) cluster_wait();
     radix_columns<kLogC>(zb, base + kRadixOffset, ExchangeAddress(planes, warp, lane).store,
                          rows - planes, place.rank, lane);
     fence_async();
@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   };
 
   load_x1v(first, 0);
-  columns(first, 0, [] {});
+  columns(first, 0);
   if (warp == 0) send(0);
   const uint64_t desc = wgmma_descriptor(base + kWgmmaOffset);
   for (int row = first, turn = 0; row < last; ++row, ++turn) {
@@ -206,7 +206,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
     if constexpr (kFilter) {
       if (row + 1 < last) {
-        columns(row + 1, turn + 1, [] { cluster_wait(); });
+        columns(row + 1, turn + 1);
         if (warp == 0) send(turn + 1);
       } else {
         cluster_wait();
@@ -219,18 +219,12 @@ __global__ void __launch_bounds__(kThreads, 2)
     if (warp == 0) exchange_slices<kLogC>(rows, planes, bar_planes, place.rank, lane);
 
     // ---- columns of the next row, while this one comes back
+    if (row + 1 < last) columns(row + 1, turn + 1);
     const int n0 = place.time(lane >> 2) + 32 * warp + 4 * (lane & 3);
     LaneRow<T, kRagged> x0[2][2];
-    auto load_x0 = [&] {
 #pragma unroll
-      for (int i = 0; i < 4; ++i)
-        x0[i >> 1][i & 1].load(a.p.row(b, d), n0 + i * (2048 << kLogC), a.y.length, a.wide, lane);
-    };
-    if (row + 1 < last) {
-      columns(row + 1, turn + 1, load_x0);
-    } else {
-      load_x0();
-    }
+    for (int i = 0; i < 4; ++i)
+      x0[i >> 1][i & 1].load(a.p.row(b, d), n0 + i * (2048 << kLogC), a.y.length, a.wide, lane);
     mbarrier_wait(bar_planes, turn & 1);
     __syncwarp();
     if (tid == 0) mbarrier_expect(bar_planes, kExchangedBytes<kLogC>);

@@ -43,16 +43,24 @@ __device__ __forceinline__ void quarter_butterfly(Row& x, Row& y) {
     plus.im[q] = as_word(__hadd2(b, c));
   }
 }
-/// Four points: 0, 1, 2, 3 to s = 0, 2, 1, 3, and back.
+// Radix c: value s where ClusterPlace::order says, and back.
 template <class Row>
-__device__ __forceinline__ void radix4(Row (&x)[4]) {
+__device__ __forceinline__ void radix(Row (&x)[2]) {
+  butterfly(x[0], x[1]);
+}
+template <class Row>
+__device__ __forceinline__ void radix_back(Row (&x)[2]) {
+  butterfly(x[0], x[1]);
+}
+template <class Row>
+__device__ __forceinline__ void radix(Row (&x)[4]) {
   butterfly(x[0], x[2]);
   butterfly(x[1], x[3]);
   butterfly(x[0], x[1]);
   quarter_butterfly<false>(x[2], x[3]);
 }
 template <class Row>
-__device__ __forceinline__ void radix4_back(Row (&x)[4]) {
+__device__ __forceinline__ void radix_back(Row (&x)[4]) {
   butterfly(x[0], x[1]);
   butterfly(x[2], x[3]);
   butterfly(x[0], x[2]);
@@ -89,8 +97,7 @@ __device__ __forceinline__ void eighth_turns(Row (&x)[4]) {
   eighth_turn<3, kConjugate>(x[3]);
 }
 
-/// Eight points: s = 0, 4, 2, 6, 1, 5, 3, 7, and back.
-__device__ __forceinline__ void radix8(Points (&x)[8]) {
+__device__ __forceinline__ void radix(Points (&x)[8]) {
   Points odd[4];
 #pragma unroll
   for (int p = 0; p < 4; ++p) {
@@ -98,21 +105,21 @@ __device__ __forceinline__ void radix8(Points (&x)[8]) {
     odd[p] = x[p + 4];
   }
   Points(&even)[4] = reinterpret_cast<Points(&)[4]>(x);
-  radix4(even);
+  radix(even);
   eighth_turns<false>(odd);
-  radix4(odd);
+  radix(odd);
 #pragma unroll
   for (int p = 0; p < 4; ++p)
     x[p + 4] = odd[p];
 }
-__device__ __forceinline__ void radix8_back(Points (&x)[8]) {
+__device__ __forceinline__ void radix_back(Points (&x)[8]) {
   Points odd[4];
 #pragma unroll
   for (int p = 0; p < 4; ++p)
     odd[p] = x[p + 4];
   Points(&even)[4] = reinterpret_cast<Points(&)[4]>(x);
-  radix4_back(even);
-  radix4_back(odd);
+  radix_back(even);
+  radix_back(odd);
   eighth_turns<true>(odd);
 #pragma unroll
   for (int p = 0; p < 4; ++p) {
@@ -169,7 +176,7 @@ __device__ __forceinline__ void load_rows(RowData (&x)[4], const ClusterPlace<kL
 #pragma unroll
     for (int p = 0; p < 4; ++p)
       load(x[p], p, 0);
-    radix4(x);
+    radix(x);
   } else {
     const bool odd = (warp & 1) != 0;
 #pragma unroll
@@ -185,7 +192,7 @@ __device__ __forceinline__ void load_rows(RowData (&x)[4], const ClusterPlace<kL
       }
     }
     if (odd) eighth_turns<false>(x);
-    radix4(x);
+    radix(x);
     pair_barrier(warp);  // both warps have read: the rows may be overwritten
   }
 }
@@ -206,14 +213,14 @@ __device__ __forceinline__ void store_rows(RowData (&x)[4], const ClusterPlace<k
     for (int p = 0; p < 4; ++p)
       store(x[p], p & 1, (p >> 1) * 4096);
   } else if constexpr (kLogC == 2) {
-    radix4_back(x);
+    radix_back(x);
 #pragma unroll
     for (int p = 0; p < 4; ++p)
       store(x[p], p, 0);
   } else {
     // The even warp has the sums over even s, the odd one those over odd s; the even warp finishes
     // tau = 0, 1, 4, 5, the odd one the others.
-    radix4_back(x);
+    radix_back(x);
     auto trade = [&]<bool kOdd>() {
       constexpr int kMine = kOdd ? 2 : 0;
       constexpr int kOther = 2 - kMine;
@@ -264,13 +271,7 @@ __device__ __forceinline__ void radix_slices(uint32_t rows, const TileFactors<1 
       load_points(x[tau], rows + at + tau * kSlice);
       factors.apply(x[tau], tau);
     }
-    if constexpr (kLogC == 1) {
-      butterfly(x[0], x[1]);
-    } else if constexpr (kLogC == 2) {
-      radix4(x);
-    } else {
-      radix8(x);
-    }
+    radix(x);
 #pragma unroll
     for (int p = 0; p < kC; ++p)
       store_points(x[p], rows + at + ClusterPlace<kLogC>::order(p) * kSlice);
@@ -289,13 +290,7 @@ __device__ __forceinline__ void radix_slices_back(uint32_t rows, int planes_to_r
 #pragma unroll
     for (int p = 0; p < kC; ++p)
       load_points(x[p], rows + at + ClusterPlace<kLogC>::order(p) * kSlice);
-    if constexpr (kLogC == 1) {
-      butterfly(x[0], x[1]);
-    } else if constexpr (kLogC == 2) {
-      radix4_back(x);
-    } else {
-      radix8_back(x);
-    }
+    radix_back(x);
 #pragma unroll
     for (int tau = 0; tau < kC; ++tau)
       store_points(x[tau], rows + at + tau * kSlice - (tau == rank ? planes_to_rows : 0));

@@ -143,17 +143,9 @@ std::size_t rows(const CudaMixerShape& s) {
 std::size_t tail_bytes(const CudaMixerShape& s) {
   return tail_of(s.length) != 0 ? rows(s) * TailView::kFloats * sizeof(float) : 0;
 }
-TailCall tail_call(const MixerProblem& m, const CudaMixerShape& shape, const void* p,
-                   const float* weight, const float* bias, const void* spectrum, void* workspace,
-                   cudaStream_t stream) {
-  auto* filter = static_cast<char*>(const_cast<void*>(spectrum)) + spectrum_bytes(m);
-  return {shape,
-          p,
-          weight,
-          bias,
-          reinterpret_cast<float*>(filter),
-          TailView::of(workspace, rows(shape)),
-          stream};
+float* tail_filter_of(const MixerProblem& m, const void* spectrum) {
+  auto* const buffer = static_cast<char*>(const_cast<void*>(spectrum));
+  return reinterpret_cast<float*>(buffer + spectrum_bytes(m));
 }
 
 }  // namespace
@@ -179,9 +171,7 @@ void hyena_mixer_cuda_spectrum(const CudaMixerShape& shape, const float* h_DK, c
   m.is_long() ? cuda::split_spectrum(m, h_DK, skip_D, spectrum, stream)
               : cuda::filter_spectrum(m, h_DK, skip_D, spectrum, stream);
   if (cuda::tail_of(shape.length) != 0)
-    cuda::tail_filter(
-        cuda::tail_call(m, shape, nullptr, nullptr, nullptr, spectrum, nullptr, stream), h_DK,
-        skip_D);
+    cuda::tail_filter(shape, h_DK, skip_D, cuda::tail_filter_of(m, spectrum), stream);
 }
 
 void hyena_mixer_cuda_forward(const CudaMixerShape& shape, const void* p_BCL,
@@ -192,12 +182,14 @@ void hyena_mixer_cuda_forward(const CudaMixerShape& shape, const void* p_BCL,
   const cuda::MixerProblem m(shape);
   cuda::ForwardCall call{p_BCL, weight_CT, bias_C, spectrum, y_BDL, workspace, {}, stream};
   const bool has_tail = cuda::tail_of(shape.length) != 0;
-  const cuda::TailCall tail =
-      cuda::tail_call(m, shape, p_BCL, weight_CT, bias_C, spectrum,
-                      static_cast<char*>(workspace) + cuda::forward_bytes(m), stream);
-  if (has_tail) call.tail = tail.view;
+  if (has_tail)
+    call.tail = cuda::TailView::of(static_cast<char*>(workspace) + cuda::forward_bytes(m),
+                                   cuda::rows(shape));
   m.is_long() ? cuda::split_forward(m, call) : cuda::fused_forward(m, call);
-  if (has_tail) cuda::tail_output(tail, y_BDL);
+  if (has_tail)
+    cuda::tail_output(
+        {shape, p_BCL, weight_CT, bias_C, cuda::tail_filter_of(m, spectrum), call.tail, stream},
+        y_BDL);
 }
 
 void hyena_mixer_cuda_backward(const CudaMixerShape& shape, const void* dy_BDL, const void* p_BCL,
@@ -210,16 +202,20 @@ void hyena_mixer_cuda_backward(const CudaMixerShape& shape, const void* dy_BDL, 
   const cuda::MixerProblem m(shape);
   cuda::BackwardCall call{dy_BDL,    p_BCL,     weight_CT, bias_C, spectrum,
                           gradients, workspace, {},        stream};
-  const bool has_tail = cuda::tail_of(shape.length) != 0;
-  const cuda::TailCall tail =
-      cuda::tail_call(m, shape, p_BCL, weight_CT, bias_C, spectrum,
-                      static_cast<char*>(workspace) + cuda::backward_bytes(m), stream);
-  if (has_tail) {
-    call.tail = tail.view;
-    cuda::tail_before(tail, dy_BDL);
+  const auto run = [&m](const cuda::BackwardCall& c) {
+    m.is_long() ? cuda::split_backward(m, c) : cuda::fused_backward(m, c);
+  };
+  if (cuda::tail_of(shape.length) == 0) {
+    run(call);
+    return;
   }
-  m.is_long() ? cuda::split_backward(m, call) : cuda::fused_backward(m, call);
-  if (has_tail) cuda::tail_after(tail, dy_BDL, gradients);
+  call.tail = cuda::TailView::of(static_cast<char*>(workspace) + cuda::backward_bytes(m),
+                                 cuda::rows(shape));
+  const cuda::TailCall tail{shape,     p_BCL, weight_CT, bias_C, cuda::tail_filter_of(m, spectrum),
+                            call.tail, stream};
+  cuda::tail_before(tail, dy_BDL);
+  run(call);
+  cuda::tail_after(tail, dy_BDL, gradients);
 }
 
 }  // namespace hyena::kernels

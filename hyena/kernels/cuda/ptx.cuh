@@ -295,17 +295,6 @@ __device__ __forceinline__ void tensor_load(uint32_t dst, const CUtensorMap* map
       "l"(map), "r"(0), "r"(c1), "r"(c2), "r"(c3), "r"(c4), "r"(bar)
       : "memory");
 }
-/// The same; the lines stay in the L2 longer than others, for a second read.
-__device__ __forceinline__ void tensor_load_twice(uint32_t dst, const CUtensorMap* map, int c1,
-                                                  int c2, int c3, int c4, uint32_t bar) {
-  uint64_t policy;
-  asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
-  asm volatile(
-      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
-      "[%0],[%1,{%2,%3,%4,%5,%6}],[%7],%8;" ::"r"(dst),
-      "l"(map), "r"(0), "r"(c1), "r"(c2), "r"(c3), "r"(c4), "r"(bar), "l"(policy)
-      : "memory");
-}
 __device__ __forceinline__ void tensor_prefetch_to_l2(const CUtensorMap* map, int c1, int c2,
                                                       int c3, int c4) {
   asm volatile("cp.async.bulk.prefetch.tensor.5d.L2.global [%0,{%1,%2,%3,%4,%5}];" ::"l"(map),

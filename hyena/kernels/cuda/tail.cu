@@ -288,11 +288,12 @@ void with_type(const TailCall& call, F&& run) {
 
 }  // namespace
 
-void tail_filter(const TailCall& call, const float* h, const float* skip) {
-  const auto n = static_cast<int>(call.shape.length) - tail_of(call.shape.length);
-  const auto channels = static_cast<int>(call.shape.channels);
-  filter_kernel<<<blocks(call.shape.channels * kTailFilter), kThreads, 0, call.stream>>>(
-      call.filter, h, skip, call.shape.filter_length, n, channels);
+void tail_filter(const CudaMixerShape& shape, const float* h, const float* skip, float* filter,
+                 cudaStream_t stream) {
+  const auto n = static_cast<int>(shape.length) - tail_of(shape.length);
+  const auto channels = static_cast<int>(shape.channels);
+  filter_kernel<<<blocks(shape.channels * kTailFilter), kThreads, 0, stream>>>(
+      filter, h, skip, shape.filter_length, n, channels);
   check(cudaGetLastError(), "launch of a tail kernel of the mixer");
 }
 

@@ -50,18 +50,20 @@ struct TailView {
 /// Per channel: h[0 .. 7], h[N .. N + 7], skip.
 constexpr int kTailFilter = 2 * kTailMax + 1;
 
+/// Writes `filter` [D][kTailFilter].
+void tail_filter(const CudaMixerShape& shape, const float* h, const float* skip, float* filter,
+                 cudaStream_t stream);
+
 struct TailCall {
   CudaMixerShape shape;  // the whole row
   const void* p;
   const float* weight;
   const float* bias;
-  float* filter;  // [D][kTailFilter]
+  const float* filter;
   TailView view;
   cudaStream_t stream;
 };
 
-/// Writes `call.filter`.
-void tail_filter(const TailCall& call, const float* h, const float* skip);
 /// y[N ..] behind the forward.
 void tail_output(const TailCall& call, void* y);
 /// g, du and dq before the backward.
