@@ -18,19 +18,6 @@ namespace {
 
 constexpr std::int64_t kTaps = 3;
 
-std::string dtype_name(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kBFloat16:
-      return "bfloat16";
-    case at::kHalf:
-      return "float16";
-    case at::kDouble:
-      return "float64";
-    default:
-      return "float32";
-  }
-}
-
 void synchronize(at::Device device) {
   if (device.is_cuda()) {
     torch::cuda::synchronize();
@@ -94,9 +81,8 @@ at::Tensor registered_mixer(const MixerTensors& x) {
 
 /// The implementation that the registered op chooses for these tensors.
 std::string path_of(const MixerTensors& x) {
-  const bool has_kernel = x.p_BCL.is_cuda() ? ops::cuda::supports(x.p_BCL, x.short_weight_CT,
-                                                                  x.h_MDK, ops::MixerMode::kSafari)
-                                            : ops::cpu::supports(x.p_BCL);
+  const bool has_kernel =
+      x.p_BCL.is_cuda() ? ops::cuda::supports(x.p_BCL, x.h_MDK) : ops::cpu::supports(x.p_BCL);
   return has_kernel ? "right_angle" : "composed";
 }
 
@@ -118,6 +104,19 @@ Timings time_mixer(const Mixer& mixer, const MixerTensors& tensors) {
 }
 
 }  // namespace
+
+std::string dtype_name(at::ScalarType dtype) {
+  switch (dtype) {
+    case at::kBFloat16:
+      return "bfloat16";
+    case at::kHalf:
+      return "float16";
+    case at::kDouble:
+      return "float64";
+    default:
+      return "float32";
+  }
+}
 
 MixerTensors mixer_tensors(const MixerCase& mixer) {
   const std::int64_t D = mixer.channels;

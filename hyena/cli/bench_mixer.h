@@ -27,6 +27,9 @@ struct MixerTensors {
   at::Tensor p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, dy_BDL;
 };
 
+/// "bfloat16", "float16", "float64" or "float32".
+[[nodiscard]] std::string dtype_name(at::ScalarType dtype);
+
 /// Random arguments in the fast layout of the device: p channels-last on the CPU, contiguous on
 /// the GPU. Filters decay and have unit norm.
 [[nodiscard]] MixerTensors mixer_tensors(const MixerCase& mixer);

@@ -105,8 +105,11 @@ at::Tensor empty_output(const at::Tensor& like_BCL, std::int64_t channels) {
   const std::int64_t B = like_BCL.size(0);
   const std::int64_t L = like_BCL.size(2);
   const at::ScalarType type = like_BCL.scalar_type();
-  return is_channels_last(like_BCL) ? empty_kept({B, L, channels}, type).transpose(1, 2)
-                                    : empty_kept({B, channels, L}, type);
+  if (is_channels_last(like_BCL)) {
+    return empty_kept({B, L, channels}, type).transpose(1, 2);
+  }
+  const std::int64_t row = has_padded_rows(like_BCL) ? padded_row(L).expect_int() : L;
+  return empty_kept({B, channels, row}, type).narrow(2, 0, L);
 }
 
 bool supports(const at::Tensor& x) {

@@ -5,25 +5,31 @@
 #include <c10/cuda/CUDAStream.h>
 
 #include "hyena/kernels/hyena_mixer_cuda.h"
+#include "hyena/ops/layout.h"
+#include "hyena/ops/mixer_chain.h"
+#include "hyena/ops/short_conv.h"
 
 namespace hyena::ops::cuda {
 namespace {
 
-/// Rows are padded to a multiple of this many elements, so that they start at 16 bytes.
-constexpr std::int64_t kRowMultiple = 8;
+/// The kernel's short convolutions have at most as many (hyena_mixer_cuda_supports).
+constexpr std::int64_t kKernelTaps = 3;
 
+/// Rows start at 16 bytes.
 std::int64_t padded(std::int64_t L) {
-  return (L + kRowMultiple - 1) / kRowMultiple * kRowMultiple;
+  return padded_row(L).expect_int();
 }
 
-kernels::CudaMixerShape shape_of(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
+using OptionalTensor = std::optional<at::Tensor>;
+
+kernels::CudaMixerShape shape_of(const at::Tensor& p_BCL, std::int64_t taps,
                                  const at::Tensor& h_MDK) {
   return {.batch = p_BCL.size(0),
           .channels = h_MDK.size(1),
           .length = p_BCL.size(2),
           .filter_length = h_MDK.size(2),
           .row_stride = padded(p_BCL.size(2)),
-          .taps = static_cast<int>(weight_CT.size(1)),
+          .taps = static_cast<int>(taps),
           .type = p_BCL.scalar_type() == at::kBFloat16 ? kernels::CudaElement::kBFloat16
                                                        : kernels::CudaElement::kFloat16};
 }
@@ -70,7 +76,7 @@ struct Call {
 
   Call(const at::Tensor& p, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
        const at::Tensor& h_MDK, const std::optional<at::Tensor>& skip_MD)
-      : shape(shape_of(p, weight, h_MDK)),
+      : shape(shape_of(p, weight.size(1), h_MDK)),
         stream(c10::cuda::getCurrentCUDAStream(p.get_device()).stream()),
         p_BCL(in_rows(p)),
         weight_CT(single(weight)),
@@ -83,20 +89,9 @@ struct Call {
   }
 };
 
-}  // namespace
-
-bool supports(const at::Tensor& p_BCL, const at::Tensor& weight_CT, const at::Tensor& h_MDK,
-              MixerMode mode) {
-  const auto type = p_BCL.scalar_type();
-  return p_BCL.is_cuda() && p_BCL.numel() > 0 && (type == at::kBFloat16 || type == at::kHalf) &&
-         mode == MixerMode::kSafari && h_MDK.size(0) == 1 && h_MDK.scalar_type() == at::kFloat &&
-         kernels::hyena_mixer_cuda_supports(shape_of(p_BCL, weight_CT, h_MDK), p_BCL.get_device());
-}
-
-at::Tensor mixer_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
-                         const std::optional<at::Tensor>& bias_C, const at::Tensor& h_MDK,
-                         const std::optional<at::Tensor>& skip_MD) {
-  const c10::cuda::CUDAGuard guard(p_BCL.device());
+at::Tensor order_two_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
+                             const OptionalTensor& bias_C, const at::Tensor& h_MDK,
+                             const OptionalTensor& skip_MD) {
   const Call call(p_BCL, weight_CT, bias_C, h_MDK, skip_MD);
   at::Tensor y = empty_rows(p_BCL, h_MDK.size(1));
   const at::Tensor workspace =
@@ -108,11 +103,9 @@ at::Tensor mixer_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
   return y;
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> mixer_backward(
-    const at::Tensor& dy_BDL, const at::Tensor& p_BCL, const at::Tensor& weight_CT,
-    const std::optional<at::Tensor>& bias_C, const at::Tensor& h_MDK,
-    const std::optional<at::Tensor>& skip_MD) {
-  const c10::cuda::CUDAGuard guard(p_BCL.device());
+chain::Gradients order_two_backward(const at::Tensor& dy_BDL, const at::Tensor& p_BCL,
+                                    const at::Tensor& weight_CT, const OptionalTensor& bias_C,
+                                    const at::Tensor& h_MDK, const OptionalTensor& skip_MD) {
   const Call call(p_BCL, weight_CT, bias_C, h_MDK, skip_MD);
   const at::Tensor dy = in_rows(dy_BDL.to(p_BCL.scalar_type()));
   at::Tensor dp = empty_rows(p_BCL, p_BCL.size(1));
@@ -134,6 +127,76 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> mixer_bac
   return {dp, dweight.to(weight_CT.scalar_type()),
           bias_C ? dbias.to(bias_C->scalar_type()) : at::Tensor(), dh,
           skip_MD ? dskip.to(skip_MD->scalar_type()) : at::Tensor()};
+}
+
+const chain::OrderTwo& order_two() {
+  static const chain::OrderTwo kernel{empty_rows, order_two_forward, order_two_backward};
+  return kernel;
+}
+
+/// The short convolution by LibTorch's, and the weights that leave its result alone.
+struct Convolved {
+  at::Tensor q_BCL;
+  at::Tensor weight_C1;
+  Convolved(const at::Tensor& p_BCL, const at::Tensor& weight_CT, const OptionalTensor& bias_C)
+      : q_BCL(composed::short_conv(p_BCL, weight_CT, bias_C)),
+        weight_C1(weight_CT.new_ones({weight_CT.size(0), 1})) {}
+};
+
+}  // namespace
+
+bool supports(const at::Tensor& p_BCL, const at::Tensor& h_MDK) {
+  const auto type = p_BCL.scalar_type();
+  return p_BCL.is_cuda() && p_BCL.numel() > 0 && (type == at::kBFloat16 || type == at::kHalf) &&
+         h_MDK.scalar_type() == at::kFloat &&
+         kernels::hyena_mixer_cuda_supports(shape_of(p_BCL, 1, h_MDK), p_BCL.get_device());
+}
+
+at::Tensor mixer_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
+                         const OptionalTensor& bias_C, const at::Tensor& h_MDK,
+                         const OptionalTensor& skip_MD, MixerMode mode) {
+  const c10::cuda::CUDAGuard guard(p_BCL.device());
+  if (weight_CT.size(1) > kKernelTaps) {
+    const Convolved c(p_BCL, weight_CT, bias_C);
+    return mixer_forward(c.q_BCL, c.weight_C1, std::nullopt, h_MDK, skip_MD, mode);
+  }
+  if (h_MDK.size(0) == 1 && mode == MixerMode::kSafari) {
+    return order_two_forward(p_BCL, weight_CT, bias_C, h_MDK, skip_MD);
+  }
+  return chain::mixer_forward(order_two(), p_BCL, weight_CT, bias_C, h_MDK, skip_MD, mode);
+}
+
+chain::Gradients mixer_backward(const at::Tensor& dy_BDL, const at::Tensor& p_BCL,
+                                const at::Tensor& weight_CT, const OptionalTensor& bias_C,
+                                const at::Tensor& h_MDK, const OptionalTensor& skip_MD,
+                                MixerMode mode) {
+  const c10::cuda::CUDAGuard guard(p_BCL.device());
+  if (weight_CT.size(1) > kKernelTaps) {
+    const Convolved c(p_BCL, weight_CT, bias_C);
+    const auto [dq, dones, none, dh, dskip] =
+        mixer_backward(dy_BDL, c.q_BCL, c.weight_C1, std::nullopt, h_MDK, skip_MD, mode);
+    const auto [dp, dweight, dbias] =
+        composed::short_conv_backward(dq, p_BCL, weight_CT, bias_C.has_value());
+    return {dp, dweight, dbias, dh, dskip};
+  }
+  if (h_MDK.size(0) == 1 && mode == MixerMode::kSafari) {
+    return order_two_backward(dy_BDL, p_BCL, weight_CT, bias_C, h_MDK, skip_MD);
+  }
+  return chain::mixer_backward(order_two(), dy_BDL, p_BCL, weight_CT, bias_C, h_MDK, skip_MD, mode);
+}
+
+at::Tensor long_conv_forward(const at::Tensor& u_BDL, const at::Tensor& h_DK,
+                             const OptionalTensor& skip_D) {
+  const c10::cuda::CUDAGuard guard(u_BDL.device());
+  return chain::long_conv_forward(order_two(), u_BDL, h_DK, skip_D);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> long_conv_backward(const at::Tensor& dy_BDL,
+                                                                  const at::Tensor& u_BDL,
+                                                                  const at::Tensor& h_DK,
+                                                                  const OptionalTensor& skip_D) {
+  const c10::cuda::CUDAGuard guard(u_BDL.device());
+  return chain::long_conv_backward(order_two(), dy_BDL, u_BDL, h_DK, skip_D);
 }
 
 }  // namespace hyena::ops::cuda

@@ -10,21 +10,33 @@
 
 namespace hyena::ops::cuda {
 
-/// True where the kernel runs the call: order 2 in safari mode, bfloat16 or float16, a shape and a
-/// device that it knows. Always false in a build without CUDA.
-[[nodiscard]] bool supports(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
-                            const at::Tensor& h_MDK, MixerMode mode);
+/// True where the kernel runs the call, any order in both modes and any number of short taps:
+/// bfloat16 or float16, float32 filters, a length and a device that it knows. Always false in a
+/// build without CUDA.
+[[nodiscard]] bool supports(const at::Tensor& p_BCL, const at::Tensor& h_MDK);
 
-/// As hyena_mixer; arguments were checked and supports() holds. y is contiguous.
+/// As hyena_mixer; arguments were checked and supports() holds. y is contiguous, or its rows are
+/// padded to a multiple of 8. Order 2 in safari mode is one launch of the fused kernel; other
+/// orders are one per long convolution with copies between (mixer_chain.h); more than three short
+/// taps are a convolution of LibTorch's before it, rounded to the dtype of p.
 [[nodiscard]] at::Tensor mixer_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
                                        const std::optional<at::Tensor>& bias_C,
                                        const at::Tensor& h_MDK,
-                                       const std::optional<at::Tensor>& skip_MD);
+                                       const std::optional<at::Tensor>& skip_MD, MixerMode mode);
 
 /// (dp, dweight, dbias, dh, dskip); dbias and dskip are undefined where the input is absent.
 [[nodiscard]] std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> mixer_backward(
     const at::Tensor& dy_BDL, const at::Tensor& p_BCL, const at::Tensor& weight_CT,
     const std::optional<at::Tensor>& bias_C, const at::Tensor& h_MDK,
-    const std::optional<at::Tensor>& skip_MD);
+    const std::optional<at::Tensor>& skip_MD, MixerMode mode);
+
+/// long_conv of `u_BDL` without a reverse filter, where supports(u_BDL, h of shape (1, D, K)).
+[[nodiscard]] at::Tensor long_conv_forward(const at::Tensor& u_BDL, const at::Tensor& h_DK,
+                                           const std::optional<at::Tensor>& skip_D);
+
+/// (du, dh, dskip); dskip is undefined where the input is absent.
+[[nodiscard]] std::tuple<at::Tensor, at::Tensor, at::Tensor> long_conv_backward(
+    const at::Tensor& dy_BDL, const at::Tensor& u_BDL, const at::Tensor& h_DK,
+    const std::optional<at::Tensor>& skip_D);
 
 }  // namespace hyena::ops::cuda

@@ -166,9 +166,9 @@ at::Tensor forward(const at::Tensor& p_BCL, const at::Tensor& short_weight_CT,
   if (cpu::supports(p_BCL)) {
     return cpu::mixer_forward(p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, mode);
   }
-  if (cuda::supports(p_BCL, short_weight_CT, h_MDK, mode)) {
-    return in_layout_of(p_BCL,
-                        cuda::mixer_forward(p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD));
+  if (cuda::supports(p_BCL, h_MDK)) {
+    return in_layout_of(
+        p_BCL, cuda::mixer_forward(p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, mode));
   }
   return in_layout_of(
       p_BCL, composed::hyena_mixer(p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, mode));
@@ -188,8 +188,8 @@ Gradients backward(const at::Tensor& dy_BDL, const at::Tensor& p_BCL,
     if (short_bias_C) {
       std::get<2>(d) = fused.bias_C.to(short_bias_C->scalar_type());
     }
-  } else if (cuda::supports(p_BCL, short_weight_CT, h_MDK, mode)) {
-    d = cuda::mixer_backward(dy_BDL, p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD);
+  } else if (cuda::supports(p_BCL, h_MDK)) {
+    d = cuda::mixer_backward(dy_BDL, p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, mode);
   } else {
     d = composed::hyena_mixer_backward(dy_BDL, p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD,
                                        mode);

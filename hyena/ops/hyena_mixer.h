@@ -29,13 +29,15 @@ enum class MixerMode : std::uint8_t {
 ///
 /// @param p_BCL            Projections, shape (B, (N+1) D, L), any strides; float32, float64,
 ///                         bfloat16 or float16. Channels-last (a transposed view of what a linear
-///                         layer writes) is the fast layout on the CPU.
+///                         layer writes) is the fast layout on the CPU; on CUDA rows along time
+///                         that begin at 16 bytes.
 /// @param short_weight_CT  Shape ((N+1) D, T), conv1d order: the last tap weighs "now".
 /// @param short_bias_C     Shape ((N+1) D), or absent.
 /// @param h_MDK            Long filters, shape (M, D, K), K <= L; M = N-1 (safari) or N (paper), so
 ///                         M gives the order. float32 (float64 iff p is).
 /// @param skip_MD          Shape (M, D), dtype of h, or absent.
-/// @return y, shape (B, D, L), dtype of `p_BCL`; channels-last iff `p_BCL` is.
+/// @return y, shape (B, D, L), dtype of `p_BCL`; channels-last iff `p_BCL` is, and with rows padded
+///   to a multiple of 8 elements iff those of `p_BCL` are (layout.h).
 /// @throws c10::ValueError naming the argument, what was expected and what came.
 ///
 /// Differentiable once in every tensor; the backward recomputes instead of storing intermediates.

@@ -1,4 +1,4 @@
-// Channels-last or contiguous: the outputs of our ops follow their input (DESIGN section 6).
+// The outputs of our ops follow the layout of their input (DESIGN section 6).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,11 +8,18 @@ namespace hyena::ops {
 /// True iff `x_BCL` is a transposed view of contiguous (B, L, C): what a linear layer writes.
 [[nodiscard]] bool is_channels_last(const at::Tensor& x_BCL);
 
-/// `x_BCL` in the layout of `like_BCL`: itself where it already has it.
+/// True iff `x_BCL` is contiguous but for rows that begin at multiples of 8 elements, where L is
+/// not one: what the CUDA kernels read fastest, and nn::affine_to_rows writes.
+[[nodiscard]] bool has_padded_rows(const at::Tensor& x_BCL);
+
+/// L, rounded up to a multiple of 8.
+[[nodiscard]] c10::SymInt padded_row(const c10::SymInt& L);
+
+/// `x_BCL` in the layout of `like_BCL` (channels-last, padded rows, else contiguous): itself where
+/// it already has it.
 [[nodiscard]] at::Tensor in_layout_of(const at::Tensor& like_BCL, const at::Tensor& x_BCL);
 
-/// An uninitialised (B, channels, L) tensor for the Meta kernels, in the layout of `like_BCL`;
-/// sizes may be symbolic.
+/// An uninitialised (B, channels, L) tensor in the layout of `like_BCL`; sizes may be symbolic.
 [[nodiscard]] at::Tensor empty_in_layout_of(const at::Tensor& like_BCL,
                                             const c10::SymInt& channels);
 

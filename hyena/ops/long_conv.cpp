@@ -9,6 +9,7 @@
 
 #include "hyena/ops/check.h"
 #include "hyena/ops/cpu_gated_conv.h"
+#include "hyena/ops/cuda_mixer.h"
 #include "hyena/ops/kept_memory.h"
 #include "hyena/ops/layout.h"
 
@@ -158,6 +159,12 @@ cpu::Filter cpu_filter(const at::Tensor& h_DK, const OptionalTensor& skip_D,
   return {.h_DK = h_DK.contiguous(), .skip_D = dense(skip_D), .reverse_DK = dense(reverse_DK)};
 }
 
+bool cuda_kernel_runs(const at::Tensor& u_BDL, const at::Tensor& h_DK,
+                      const OptionalTensor& reverse_DK, LongConvAlgorithm algorithm) {
+  return algorithm != LongConvAlgorithm::kDirect && !reverse_DK &&
+         cuda::supports(u_BDL, h_DK.unsqueeze(0));
+}
+
 at::Tensor forward(const at::Tensor& u_BDL, const at::Tensor& h_DK, const OptionalTensor& skip_D,
                    const OptionalTensor& reverse_DK, c10::string_view algorithm) {
   check(u_BDL, h_DK, skip_D, reverse_DK);
@@ -168,12 +175,16 @@ at::Tensor forward(const at::Tensor& u_BDL, const at::Tensor& h_DK, const Option
         .forward({}, {}, {.x_BDL = u_BDL}, y);
     return y;
   }
+  if (cuda_kernel_runs(u_BDL, h_DK, reverse_DK, parsed)) {
+    return in_layout_of(u_BDL, cuda::long_conv_forward(u_BDL, h_DK, skip_D));
+  }
   return in_layout_of(u_BDL, composed::long_conv(u_BDL, h_DK, skip_D, reverse_DK, parsed));
 }
 
 Gradients backward(const at::Tensor& dy_BDL, const at::Tensor& u_BDL, const at::Tensor& h_DK,
                    const OptionalTensor& skip_D, const OptionalTensor& reverse_DK,
                    c10::string_view algorithm) {
+  const at::Tensor none = h_DK.new_empty({0});
   if (parse(algorithm) != LongConvAlgorithm::kDirect && cpu::supports(u_BDL)) {
     const cpu::Filter filter = cpu_filter(h_DK, skip_D, reverse_DK);
     const auto gradient_of = [](const at::Tensor& x) {
@@ -186,12 +197,14 @@ Gradients backward(const at::Tensor& dy_BDL, const at::Tensor& u_BDL, const at::
     cpu::GatedConv(u_BDL, /*taps=*/0, filter)
         .backward({}, {}, {.x_BDL = u_BDL}, dy_BDL.to(u_BDL.scalar_type()), {}, {}, {.x_BDL = du},
                   d);
-    const at::Tensor none = h_DK.new_empty({0});
     return {du, d.h_DK, skip_D ? d.skip_D : none, reverse_DK ? d.reverse_DK : none};
+  }
+  if (cuda_kernel_runs(u_BDL, h_DK, reverse_DK, parse(algorithm))) {
+    auto [du, dh, dskip] = cuda::long_conv_backward(dy_BDL, u_BDL, h_DK, skip_D);
+    return {in_layout_of(u_BDL, du), dh.contiguous(), skip_D ? dskip : none, none};
   }
   auto [du, dh, dskip, dreverse] =
       composed::long_conv_backward(dy_BDL, u_BDL, h_DK, skip_D, reverse_DK);
-  const at::Tensor none = h_DK.new_empty({0});
   return {in_layout_of(u_BDL, du), dh.contiguous(), skip_D ? dskip : none,
           reverse_DK ? dreverse.contiguous() : none};
 }

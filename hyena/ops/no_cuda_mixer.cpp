@@ -5,21 +5,33 @@
 
 namespace hyena::ops::cuda {
 
-bool supports(const at::Tensor& /*p_BCL*/, const at::Tensor& /*weight_CT*/,
-              const at::Tensor& /*h_MDK*/, MixerMode /*mode*/) {
+using OptionalTensor = std::optional<at::Tensor>;
+
+bool supports(const at::Tensor& /*p_BCL*/, const at::Tensor& /*h_MDK*/) {
   return false;
 }
 
 at::Tensor mixer_forward(const at::Tensor& /*p_BCL*/, const at::Tensor& /*weight_CT*/,
-                         const std::optional<at::Tensor>& /*bias_C*/, const at::Tensor& /*h_MDK*/,
-                         const std::optional<at::Tensor>& /*skip_MD*/) {
+                         const OptionalTensor& /*bias_C*/, const at::Tensor& /*h_MDK*/,
+                         const OptionalTensor& /*skip_MD*/, MixerMode /*mode*/) {
   TORCH_CHECK(false, "hyena was built without CUDA");
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> mixer_backward(
     const at::Tensor& /*dy_BDL*/, const at::Tensor& /*p_BCL*/, const at::Tensor& /*weight_CT*/,
-    const std::optional<at::Tensor>& /*bias_C*/, const at::Tensor& /*h_MDK*/,
-    const std::optional<at::Tensor>& /*skip_MD*/) {
+    const OptionalTensor& /*bias_C*/, const at::Tensor& /*h_MDK*/,
+    const OptionalTensor& /*skip_MD*/, MixerMode /*mode*/) {
+  TORCH_CHECK(false, "hyena was built without CUDA");
+}
+
+at::Tensor long_conv_forward(const at::Tensor& /*u_BDL*/, const at::Tensor& /*h_DK*/,
+                             const OptionalTensor& /*skip_D*/) {
+  TORCH_CHECK(false, "hyena was built without CUDA");
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> long_conv_backward(
+    const at::Tensor& /*dy_BDL*/, const at::Tensor& /*u_BDL*/, const at::Tensor& /*h_DK*/,
+    const OptionalTensor& /*skip_D*/) {
   TORCH_CHECK(false, "hyena was built without CUDA");
 }
 

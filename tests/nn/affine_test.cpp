@@ -62,6 +62,48 @@ TEST(Affine, UnderAutocastIsTheLinearLayerWithinItsRounding) {
                0x1p-7);
 }
 
+TEST(Affine, RowsAreTheLinearLayerTransposed) {
+  torch::manual_seed(3);
+  torch::nn::Linear layer(5, 7);
+  layer->to(at::kDouble);
+  for (const std::int64_t L : {1, 8, 11}) {
+    SCOPED_TRACE(L);
+    const at::Tensor dy = at::randn({3, L, 7}, at::kDouble);
+    const auto linear = [&](const at::Tensor& v) { return layer(v); };
+    const at::Tensor x = at::randn({3, L, 5}, at::kDouble);
+    const Results to = results_of(layer, x, dy, [&](const at::Tensor& v) {
+      const at::Tensor y_BOL = affine_to_rows(layer, v);
+      EXPECT_EQ(y_BOL.stride(2), 1);
+      EXPECT_EQ(y_BOL.stride(1) % 8, 0);
+      return y_BOL.transpose(1, 2);
+    });
+    expect_close(to, results_of(layer, x, dy, linear), 1e-13);
+    const Results from = results_of(layer, x, dy, [&](const at::Tensor& v) {
+      return affine_from_rows(layer, v.transpose(1, 2).contiguous());
+    });
+    expect_close(from, results_of(layer, x, dy, linear), 1e-13);
+  }
+}
+
+TEST(Affine, RowsUnderAutocastAreTheLinearLayerWithinItsRounding) {
+  torch::manual_seed(4);
+  torch::nn::Linear layer(16, 8);
+  const at::Tensor x = at::randn({4, 32, 16});
+  const at::Tensor dy = at::randn({4, 32, 8});
+  const train::Autocast autocast("bfloat16", at::kCPU);
+  const Results expected = results_of(layer, x, dy, [&](const at::Tensor& v) { return layer(v); });
+  // Partial sums of the weight's gradient are rounded, too.
+  expect_close(
+      results_of(layer, x, dy,
+                 [&](const at::Tensor& v) { return affine_to_rows(layer, v).transpose(1, 2); }),
+      expected, 0x1p-6);
+  expect_close(results_of(layer, x, dy,
+                          [&](const at::Tensor& v) {
+                            return affine_from_rows(layer, v.transpose(1, 2).contiguous());
+                          }),
+               expected, 0x1p-6);
+}
+
 TEST(Affine, NoRowsGiveNoRows) {
   const torch::nn::Linear layer(5, 7);
   EXPECT_EQ(affine(layer, at::zeros({2, 0, 5})).sizes(), at::IntArrayRef({2, 0, 7}));

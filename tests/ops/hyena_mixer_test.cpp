@@ -158,6 +158,11 @@ TEST(HyenaMixer, OutputFollowsTheLayoutOfItsInput) {
     EXPECT_TRUE(registered(c, in).transpose(1, 2).is_contiguous());
     expect_oracle(c, in, e, registered);
 
+    in.p_BCL = padded_rows(contiguous);
+    in.dy_BDL = padded_rows(in.dy_BDL);
+    EXPECT_EQ(registered(c, in).stride(1), 24);  // of 17 steps
+    expect_oracle(c, in, e, registered);
+
     in.p_BCL = with_gaps(contiguous);
     in.dy_BDL = with_gaps(in.dy_BDL);
     in.short_weight_CT = with_gaps(in.short_weight_CT);

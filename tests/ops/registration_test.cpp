@@ -131,6 +131,7 @@ TEST(Registration, MetaKernelsPromiseTheRealShapesStridesAndDtypes) {
   const std::vector<std::function<at::Tensor(at::Tensor)>> layouts{
       [](const at::Tensor& x) { return x; }, [](const at::Tensor& x) { return channels_last(x); },
       [](const at::Tensor& x) { return with_gaps(x); },
+      [](const at::Tensor& x) { return padded_rows(x); },
       [](const at::Tensor& x) {
         return x.narrow(2, 0, 1).expand({-1, -1, 7});
       }};

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "hyena/base/error.h"
+#include "hyena/kernels/cuda/device.h"
 #include "hyena/kernels/cuda/spectrum_buffer.h"
 
 namespace hyena::kernels {
@@ -108,7 +109,7 @@ CUtensorMap MixerProblem::tensor_map(const void* data, int parts) const {
 
 }  // namespace cuda
 
-bool hyena_mixer_cuda_supports(const CudaMixerShape& shape, int device) {
+bool cuda::has_kernels_for(int device) {
   const char* path = std::getenv("HYENA_CUDA_PATH");
   if (path != nullptr && std::string_view(path) == "generic") return false;
   int major = 0;
@@ -118,7 +119,11 @@ bool hyena_mixer_cuda_supports(const CudaMixerShape& shape, int device) {
     static_cast<void>(cudaGetLastError());  // no device is an answer, not an error
     return false;
   }
-  return major == 9 && minor == 0 && cuda::representable(shape);
+  return major == 9 && minor == 0;
+}
+
+bool hyena_mixer_cuda_supports(const CudaMixerShape& shape, int device) {
+  return cuda::has_kernels_for(device) && cuda::representable(shape);
 }
 
 namespace cuda {

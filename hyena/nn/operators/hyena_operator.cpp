@@ -47,6 +47,12 @@ void check(const HyenaOperatorOptions& options) {
   check_activation(options.activation);
 }
 
+/// Whether time is contiguous between the projections: on CUDA, unless sequences are so short that
+/// a product for each costs more than the copies it saves (affine_to_rows).
+bool has_rows(const at::Tensor& u_BLD) {
+  return u_BLD.is_cuda() && u_BLD.size(1) >= u_BLD.size(2);
+}
+
 std::optional<at::Tensor> row(const at::Tensor& x_MD, std::int64_t o) {
   return x_MD.defined() ? std::optional<at::Tensor>(x_MD.select(0, o)) : std::nullopt;
 }
@@ -110,7 +116,8 @@ void HyenaOperatorImpl::train(bool on) {
 }
 
 at::Tensor HyenaOperatorImpl::project(const at::Tensor& u_BLD) {
-  return affine(in_proj_, u_BLD).transpose(1, 2);
+  return has_rows(u_BLD) ? affine_to_rows(in_proj_, u_BLD)
+                         : affine(in_proj_, u_BLD).transpose(1, 2);
 }
 
 at::Tensor HyenaOperatorImpl::filters(std::int64_t length) {
@@ -145,7 +152,9 @@ at::Tensor HyenaOperatorImpl::forward(const at::Tensor& u_BLD) {
   } else {
     y_BDL = mix_in_pieces(p_BCL);
   }
-  return affine(out_proj_, activate(options_.activation, y_BDL.transpose(1, 2)));
+  const at::Tensor activated_BDL = activate(options_.activation, y_BDL);
+  return has_rows(u_BLD) ? affine_from_rows(out_proj_, activated_BDL)
+                         : affine(out_proj_, activated_BDL.transpose(1, 2));
 }
 
 at::Tensor HyenaOperatorImpl::mix_in_pieces(const at::Tensor& p_BCL) {

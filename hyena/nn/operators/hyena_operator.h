@@ -60,7 +60,8 @@ class HyenaOperatorImpl : public Mixer {
   /// Going to training forgets the filters of evaluation.
   void train(bool on = true) override;
 
-  /// Input of the mixer: in_proj(u), shape (B, (N+1)D', L), a transposed view.
+  /// Input of the mixer: in_proj(u), shape (B, (N+1)D', L), in the layout that the mixer of the
+  /// device reads fastest: on the CPU a transposed view, on CUDA time contiguous.
   [[nodiscard]] at::Tensor project(const at::Tensor& u_BLD);
 
   /// Filters and skips of every channel for `length` samples, heads expanded: (M, D', K), (M, D').

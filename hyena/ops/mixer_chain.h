@@ -1,0 +1,55 @@
+// Mixers of any order, and a long convolution alone, out of mixers of order 2: for a kernel that
+// knows only those.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <tuple>
+
+#include <ATen/core/Tensor.h>
+
+#include "hyena/ops/hyena_mixer.h"
+
+namespace hyena::ops::chain {
+
+/// (dp, dweight, dbias, dh, dskip); dbias and dskip are undefined where the input is absent.
+using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+
+/// One mixer of order 2 in safari mode, y = q_0 S(q_1 q_2): p (B, 3D, L), weight (3D, T), bias
+/// (3D), h (1, D, K), skip (1, D) or absent.
+struct OrderTwo {
+  /// A (B, channels, L) tensor like the first argument, in the memory order that the kernel reads.
+  std::function<at::Tensor(const at::Tensor& like_BCL, std::int64_t channels)> empty;
+  std::function<at::Tensor(const at::Tensor& p, const at::Tensor& weight, const at::Tensor& bias,
+                           const at::Tensor& h, const std::optional<at::Tensor>& skip)>
+      forward;
+  std::function<Gradients(const at::Tensor& dy, const at::Tensor& p, const at::Tensor& weight,
+                          const at::Tensor& bias, const at::Tensor& h,
+                          const std::optional<at::Tensor>& skip)>
+      backward;
+};
+
+/// hyena_mixer as M mixers of order 2, one per long convolution. A factor that a stage lacks is a
+/// channel of weight 0 and bias 1; a factor that comes from the stage before has the weight of
+/// "now" alone. Every stage copies its factors, 12 bytes per element in 16-bit types, and rounds
+/// its result to the dtype of p. One (B, D, L) per stage is kept in the backward.
+[[nodiscard]] at::Tensor mixer_forward(const OrderTwo& kernel, const at::Tensor& p_BCL,
+                                       const at::Tensor& weight_CT,
+                                       const std::optional<at::Tensor>& bias_C,
+                                       const at::Tensor& h_MDK,
+                                       const std::optional<at::Tensor>& skip_MD, MixerMode mode);
+[[nodiscard]] Gradients mixer_backward(const OrderTwo& kernel, const at::Tensor& dy_BDL,
+                                       const at::Tensor& p_BCL, const at::Tensor& weight_CT,
+                                       const std::optional<at::Tensor>& bias_C,
+                                       const at::Tensor& h_MDK,
+                                       const std::optional<at::Tensor>& skip_MD, MixerMode mode);
+
+/// long_conv without a reverse filter: a stage with no gate. Backward: (du, dh, dskip).
+[[nodiscard]] at::Tensor long_conv_forward(const OrderTwo& kernel, const at::Tensor& u_BDL,
+                                           const at::Tensor& h_DK,
+                                           const std::optional<at::Tensor>& skip_D);
+[[nodiscard]] std::tuple<at::Tensor, at::Tensor, at::Tensor> long_conv_backward(
+    const OrderTwo& kernel, const at::Tensor& dy_BDL, const at::Tensor& u_BDL,
+    const at::Tensor& h_DK, const std::optional<at::Tensor>& skip_D);
+
+}  // namespace hyena::ops::chain
