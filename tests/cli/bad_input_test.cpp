@@ -78,6 +78,7 @@ TEST(BadInput, Flags) {
       {"order 1", {"bench", "mixer", "--order", "1"}, 2, "--order"},
       {"no channels", {"bench", "mixer", "--channels", "0"}, 2, "--channels"},
       {"integers", {"bench", "mixer", "--dtype", "int8"}, 2, "--dtype"},
+      {"layer in half", {"bench", "layer", "--dtype", "float16"}, 2, "--dtype"},
       {"no number of tokens",
        {"info", "--preset", "gpt-125m", "--flops", "--tokens", "nan"},
        2,
@@ -212,7 +213,8 @@ TEST(BadInput, CudaWithoutGpu) {
       {"eval", "--checkpoint", run, "--text", small_run().text()},
       {"generate", "--checkpoint", run, "--prompt", "a"},
       {"logits", "--checkpoint", run, "--ids", ids, "--out", out},
-      {"bench", "mixer"}};
+      {"bench", "mixer"},
+      {"bench", "layer"}};
   for (const auto& command : commands) {
     check({command.front(), joined(command, {"--device", "cuda"}), 2, "--device cuda"}, out);
   }

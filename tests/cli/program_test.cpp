@@ -184,6 +184,17 @@ TEST(Program, BenchMixerHasTheKeysOfTheDesign) {
   EXPECT_LT(line.at("rel_error"), 1e-6);
 }
 
+TEST(Program, BenchLayerStandsBesideAttention) {
+  const io::Json line = result({"bench", "layer", "--lengths", "64", "--channels", "8", "--tokens",
+                                "64", "--threads", "1", "--device", "cpu", "--json"});
+  EXPECT_EQ(keys(line),
+            "bench device device_name dtype batch channels length order threads forward_ms "
+            "forward_backward_ms forward_spread_ms forward_backward_spread_ms rel_error "
+            "attention_sdpa_forward_ms attention_sdpa_forward_backward_ms speedup_sdpa_forward "
+            "speedup_sdpa_forward_backward");
+  EXPECT_LT(line.at("rel_error"), 1e-5);
+}
+
 TEST(Program, HelpAndVersionSucceed) {
   for (const char* flag : {"--help", "--version"}) {
     const Outcome outcome = run_program({flag});
