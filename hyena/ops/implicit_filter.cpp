@@ -9,6 +9,7 @@
 #include <torch/library.h>
 
 #include "hyena/ops/check.h"
+#include "hyena/ops/cpu_implicit_filter.h"
 
 namespace hyena::ops {
 namespace {
@@ -183,6 +184,9 @@ at::Tensor forward(const at::Tensor& z_KE, at::TensorList weights, at::TensorLis
                    c10::string_view layout) {
   const FilterWindow window = window_of(t_K, deltas_C, shift, normalized);
   check(z_KE, weights, biases, freq_W, window, M);
+  if (cpu::supports_filter(z_KE, weights, window)) {
+    return cpu::implicit_filter(z_KE, weights, biases, freq_W, window, M, channel_layout(layout));
+  }
   return composed::implicit_filter(z_KE, weights.vec(), biases.vec(), freq_W, window, M,
                                    channel_layout(layout))
       .contiguous();
@@ -192,9 +196,13 @@ Gradients backward(const at::Tensor& dh_MDK, const at::Tensor& z_KE, at::TensorL
                    at::TensorList biases, const at::Tensor& freq_W, const OptionalTensor& t_K,
                    const OptionalTensor& deltas_C, double shift, bool normalized, std::int64_t M,
                    c10::string_view layout) {
-  auto gradients = composed::implicit_filter_backward(
-      dh_MDK, z_KE, weights.vec(), biases.vec(), freq_W,
-      window_of(t_K, deltas_C, shift, normalized), M, channel_layout(layout));
+  const FilterWindow window = window_of(t_K, deltas_C, shift, normalized);
+  auto gradients =
+      cpu::supports_filter(z_KE, weights, window)
+          ? cpu::implicit_filter_backward(dh_MDK, z_KE, weights, biases, freq_W, window, M,
+                                          channel_layout(layout))
+          : composed::implicit_filter_backward(dh_MDK, z_KE, weights.vec(), biases.vec(), freq_W,
+                                               window, M, channel_layout(layout));
   return {gradients.z_KE, std::move(gradients.weights), std::move(gradients.biases),
           gradients.freq_W, deltas_C ? gradients.deltas_C : z_KE.new_empty({0})};
 }
