@@ -9,6 +9,7 @@
 #include <torch/library.h>
 
 #include "hyena/ops/check.h"
+#include "hyena/ops/cpu_implicit_filter.h"
 #include "hyena/ops/cuda_implicit_filter.h"
 
 namespace hyena::ops {
@@ -184,6 +185,9 @@ at::Tensor forward(const at::Tensor& z_KE, at::TensorList weights, at::TensorLis
                    c10::string_view layout) {
   const FilterWindow window = window_of(t_K, deltas_C, shift, normalized);
   check(z_KE, weights, biases, freq_W, window, M);
+  if (cpu::supports_filter(z_KE, weights, window)) {
+    return cpu::implicit_filter(z_KE, weights, biases, freq_W, window, M, channel_layout(layout));
+  }
   if (cuda::supports_filter(z_KE, window)) {
     return cuda::implicit_filter(z_KE, weights, biases, freq_W, window, M, channel_layout(layout));
   }
@@ -198,7 +202,10 @@ Gradients backward(const at::Tensor& dh_MDK, const at::Tensor& z_KE, at::TensorL
                    c10::string_view layout) {
   const FilterWindow window = window_of(t_K, deltas_C, shift, normalized);
   auto gradients =
-      cuda::supports_filter(z_KE, window)
+      cpu::supports_filter(z_KE, weights, window)
+          ? cpu::implicit_filter_backward(dh_MDK, z_KE, weights, biases, freq_W, window, M,
+                                          channel_layout(layout))
+      : cuda::supports_filter(z_KE, window)
           ? cuda::implicit_filter_backward(dh_MDK, z_KE, weights, biases, freq_W, window, M,
                                            channel_layout(layout))
           : composed::implicit_filter_backward(dh_MDK, z_KE, weights.vec(), biases.vec(), freq_W,

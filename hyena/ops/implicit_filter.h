@@ -48,6 +48,10 @@ struct FilterWindow {
 ///
 /// Differentiable once in z, every weight and bias, freq and deltas (not in t).
 /// Registered as hyena::implicit_filter. Cost 2 K (E W + (layers-2) W^2 + W C) FLOP.
+///
+/// On the CPU float32 without `normalized` runs block by block: z is read and h written once, sines
+/// are within 2^-23 and the exponential within a unit in the last place (docs/math/
+/// implicit_filter.md). HYENA_CPU_PATH=generic asks for the composition, which all else takes.
 [[nodiscard]] at::Tensor implicit_filter(const at::Tensor& z_KE,
                                          const std::vector<at::Tensor>& weights,
                                          const std::vector<at::Tensor>& biases,

@@ -1,7 +1,11 @@
 #include "hyena/ops/implicit_filter.h"
 
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <cstdlib>
 #include <functional>
+#include <string_view>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -219,6 +223,112 @@ TEST(ImplicitFilter, ExplicitBackwardIsAutogradOfTheDefinition) {
       EXPECT_LT(relative_error(explicitly[i], automatic[i]), 1e-12) << in.named()[i].name;
     }
   }
+}
+
+/// Lengths around one block of the CPU path and more than one group of blocks (256 steps, 64
+/// groups), channels that fill no vector.
+std::vector<Case> long_cases() {
+  std::vector<Case> all;
+  for (const std::int64_t K : {1, 15, 255, 256, 257, 1027}) {
+    for (const ChannelLayout layout : {ChannelLayout::kSafari, ChannelLayout::kStandalone}) {
+      for (const std::int64_t M : {1, 2}) {
+        all.push_back({.K = K, .M = M, .D = 7, .window = K != 255, .layout = layout});
+      }
+    }
+  }
+  all.push_back({.K = 64 * 256 + 300, .W = 3, .layers = 2, .M = 1, .D = 5});
+  return all;
+}
+
+/// How much the layers magnify an error, at most: freq times the norm of each, in the maximum norm
+/// forwards and backwards alike.
+double magnification(const Inputs& in) {
+  const auto freq = in.freq_W.abs().max().item<double>();
+  double product = 1.0;
+  for (const at::Tensor& weight : in.weights) {
+    const at::Tensor size = weight.abs().to(at::kDouble);
+    const double rows = size.sum(1).max().item<double>();
+    const double columns = size.sum(0).max().item<double>();
+    product *= 1.0 + freq * std::max(rows, columns);
+  }
+  return product;
+}
+
+Inputs in_float64(const Inputs& in) {
+  std::vector<at::Tensor> wide;
+  for (const at::Tensor& x : in.arguments())
+    wide.push_back(x.detach().to(at::kDouble));
+  Inputs other = in.with(wide);
+  if (in.window.t_K.defined()) other.window.t_K = in.window.t_K.to(at::kDouble);
+  return other;
+}
+
+/// Every rounding, magnified at most as the layers can: in a sum of n terms there are n, and sums
+/// over time are of K terms in 16 lanes, blocks of 256 and groups, so of at most K / 16 + 80 in a
+/// row. Relative to the largest entry of a gradient.
+TEST(ImplicitFilter, LongFiltersAndGradientsInFloat32MatchTheDefinitionInFloat64) {
+  for (const Case& c : long_cases()) {
+    SCOPED_TRACE(c.text());
+    Inputs in = inputs(c);
+    in.freq_W = in.freq_W / 4.0;
+    const at::Tensor dh = normal({c.M, c.D, c.K}, 40, at::kFloat);
+    const Inputs wide = in_float64(in);
+    for (const at::Tensor& x : in.arguments())
+      x.requires_grad_(true);
+    for (const at::Tensor& x : wide.arguments())
+      x.requires_grad_(true);
+    const at::Tensor h = registered(c, in);
+    const at::Tensor expected = plain(c, wide);
+    const auto roundings = static_cast<double>(c.E + c.layers * c.W + c.M * c.D);
+    const double bound = 0x1p-24 * roundings * magnification(in);
+    EXPECT_LT(relative_error(h, expected), bound);
+    const auto actual = torch::autograd::grad({h}, in.arguments(), {dh});
+    const auto gradients =
+        torch::autograd::grad({expected}, wide.arguments(), {dh.to(at::kDouble)});
+    const double sums = static_cast<double>(c.K) / 16.0 + 80.0;
+    for (std::size_t i = 0; i < actual.size(); ++i) {
+      EXPECT_LT(relative_error(actual[i], gradients[i]), bound + 0x1p-24 * sums)
+          << in.named()[i].name;
+    }
+  }
+}
+
+TEST(ImplicitFilter, TheNumberOfThreadsDoesNotChangeABit) {
+  const int before = at::get_num_threads();
+  const Case c{.K = 70 * 256 + 9, .W = 8, .layers = 3, .M = 2, .D = 9};
+  const Inputs in = inputs(c);
+  const at::Tensor dh = normal({c.M, c.D, c.K}, 40, at::kFloat);
+  for (const at::Tensor& x : in.arguments())
+    x.requires_grad_(true);
+  std::vector<std::vector<at::Tensor>> results;
+  for (const int threads : {1, 2, 3}) {
+    at::set_num_threads(threads);
+    const at::Tensor h = registered(c, in);
+    results.push_back(torch::autograd::grad({h}, in.arguments(), {dh}));
+    results.back().push_back(h.detach());
+  }
+  at::set_num_threads(before);
+  for (std::size_t i = 0; i < results[0].size(); ++i) {
+    EXPECT_TRUE(at::equal(results[0][i], results[1][i])) << i;
+    EXPECT_TRUE(at::equal(results[0][i], results[2][i])) << i;
+  }
+}
+
+/// Blocks and composition round in different places, so equal bits tell which of them ran.
+TEST(CpuPath, TheEnvironmentAsksForTheComposedFilter) {
+  const char* path = std::getenv("HYENA_CPU_PATH");  // NOLINT(concurrency-mt-unsafe): no setenv
+  const bool generic = path != nullptr && std::string_view(path) == "generic";
+  const Case c{.K = 300, .D = 40};
+  const Inputs in = inputs(c);
+  EXPECT_EQ(at::equal(registered(c, in), plain(c, in)), generic);
+  const at::Tensor dh = normal({c.M, c.D, c.K}, 40, at::kFloat);
+  const auto composed = composed::implicit_filter_backward(dh, in.z_KE, in.weights, in.biases,
+                                                           in.freq_W, in.window, c.M, c.layout);
+  for (const at::Tensor& x : in.arguments())
+    x.requires_grad_(true);
+  const auto gradients = torch::autograd::grad({registered(c, in)}, in.arguments(), {dh});
+  EXPECT_EQ(at::equal(gradients[0], composed.z_KE), generic);
+  EXPECT_EQ(at::equal(gradients[1], composed.freq_W), generic);
 }
 
 TEST(ImplicitFilter, APrefixOfTheFeaturesIsAPrefixOfTheFilter) {
