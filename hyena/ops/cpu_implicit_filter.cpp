@@ -37,7 +37,7 @@ void add_rows_to_the_first(const at::Tensor& rows) {
   at::parallel_for(0, rows.size(1), kGrain, [&](std::int64_t begin, std::int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView below;
     const auto columns = rows.narrow(1, begin, end - begin).unbind(0);
-    at::Tensor total = columns[0];
+    const at::Tensor& total = columns[0];
     for (std::size_t i = 1; i < columns.size(); ++i) {
       total.add_(columns[i]);
     }
@@ -105,8 +105,8 @@ class BlockedFilter {
   }
 
   [[nodiscard]] at::Tensor forward() const {
-    const at::Tensor h_MDK = empty_kept({M_, C_ / M_, K_}, at::kFloat);
-    float* h = h_MDK.mutable_data_ptr<float>();
+    at::Tensor h_MDK = empty_kept({M_, C_ / M_, K_}, at::kFloat);
+    auto* h = h_MDK.mutable_data_ptr<float>();
     at::parallel_for(0, blocks(), /*grain_size=*/1, [&](std::int64_t begin, std::int64_t end) {
       const at::AutoDispatchBelowADInplaceOrView below;  // threads start without
       const Scratch scratch(*this);

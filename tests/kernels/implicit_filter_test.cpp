@@ -248,7 +248,7 @@ TEST_P(ImplicitFilter, WindowsMatchTheEquation) {
       double error = 0.0;
       double terms = 1.0;
       for (std::size_t n = 0; n < c.steps; ++n) {
-        const double time = static_cast<double>(t[n]);
+        const auto time = static_cast<double>(t[n]);
         const double e = std::exp(-time * std::abs(delta));
         // A product, an exponential of two units, and the shift.
         const double e_error = kUnit * 1.01 * e * (time * std::abs(delta) + 2.0);

@@ -21,8 +21,8 @@ namespace {
 using namespace testing_support;  // NOLINT: the whole file speaks it
 
 double relative_rms(const at::Tensor& actual, const at::Tensor& expected) {
-  const double norm = expected.norm().item<double>();
-  const double error = (actual.to(at::kDouble) - expected).norm().item<double>();
+  const auto norm = expected.norm().item<double>();
+  const auto error = (actual.to(at::kDouble) - expected).norm().item<double>();
   return norm > 0.0 ? error / norm : error;
 }
 
@@ -224,9 +224,9 @@ std::vector<at::Tensor> results_of(const Filter& filter, const FilterInputs& in,
 }
 
 TEST_F(CudaPath, ImplicitFilterIsWithinItsRounding) {
-  constexpr std::int64_t D = 6;
-  constexpr std::int64_t W = 16;
-  constexpr std::int64_t E = 5;
+  const std::int64_t D = 6;
+  const std::int64_t W = 16;
+  const std::int64_t E = 5;
   std::uint64_t seed = 1;
   for (const std::int64_t K : {1, 37, 2048, 2049, 9000}) {
     for (const std::int64_t M : {1, 2}) {
@@ -267,10 +267,12 @@ TEST_F(CudaPath, ImplicitFilterIsWithinItsRounding) {
 
 TEST_F(CudaPath, TheGenericPathIsTheComposition) {
   const MixerInputs in = on_gpu({.L = 100, .K = 100, .type = at::kBFloat16}, 5);
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread runs
   ASSERT_EQ(setenv("HYENA_CUDA_PATH", "generic", 1), 0);
   const bool supported = cuda::supports(in.p_BCL, in.h_MDK);
   const at::Tensor y =
       hyena_mixer(in.p_BCL, in.short_weight_CT, in.short_bias_C, in.h_MDK, in.skip_MD);
+  // NOLINTNEXTLINE(concurrency-mt-unsafe)
   ASSERT_EQ(unsetenv("HYENA_CUDA_PATH"), 0);
   EXPECT_FALSE(supported);
   EXPECT_TRUE(at::equal(y, composed::hyena_mixer(in.p_BCL, in.short_weight_CT, in.short_bias_C,

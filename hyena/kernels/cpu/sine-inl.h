@@ -26,7 +26,7 @@ namespace {
 namespace hn = hwy::HWY_NAMESPACE;
 
 /// |k| <= 8149: below 2^13 with room for the rounding of x 2/pi.
-constexpr float kMostReducible = 12800.0F;
+inline constexpr float kMostReducible = 12800.0F;
 
 template <class V>
 struct SinCos {
