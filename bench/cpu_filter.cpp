@@ -71,7 +71,7 @@ void composed_backward(const Inputs& in) {
 
 bool verified(benchmark::State& state, const Inputs& in) {
   const at::Tensor expected = composition(in);
-  const double error = ((op(in) - expected).norm() / expected.norm()).item<double>();
+  const auto error = ((op(in) - expected).norm() / expected.norm()).item<double>();
   if (error < 1e-5) {
     return true;
   }
