@@ -247,7 +247,7 @@ double magnification(const Inputs& in) {
   double product = 1.0;
   for (const at::Tensor& weight : in.weights) {
     const at::Tensor size = weight.abs().to(at::kDouble);
-    const double rows = size.sum(1).max().item<double>();
+    const auto rows = size.sum(1).max().item<double>();
     const double columns = size.sum(0).max().item<double>();
     product *= 1.0 + freq * std::max(rows, columns);
   }
