@@ -76,6 +76,8 @@ struct FilterArguments {
   const void* h_DK = nullptr;
   const void* skip_D = nullptr;      // or null
   const void* reverse_DK = nullptr;  // or null; c += sum_{s<K} reverse[d,s] u[b,d,t+s]
+  const void* spectrum = nullptr;    // or what gated_conv_spectrum made of the three above, which
+                                     // are then not read; forward only
 };
 
 struct GatedConvForward {
@@ -117,6 +119,12 @@ class GatedConvPlan {
   [[nodiscard]] std::size_t forward_workspace_bytes() const;
   [[nodiscard]] std::size_t backward_workspace_bytes() const;
 
+  /// How the transform lies in the vectors: kChannel or kTime.
+  [[nodiscard]] LaneAxis lane_axis() const;
+  /// Bytes of the transformed filters of all channels; 0 for the direct form, which has none. Plans
+  /// of one channel count, type, transform length and lane axis read each other's.
+  [[nodiscard]] std::size_t spectrum_bytes() const;
+
   /// Items: tiles of channels for the backward, (tile, row) pairs for the forward, the rows of one
   /// tile adjacent.
   [[nodiscard]] std::int64_t num_forward_items() const { return shape_.batch * num_tiles_; }
@@ -130,6 +138,11 @@ class GatedConvPlan {
   std::int64_t num_tiles_ = 0;
   std::shared_ptr<const Internals> internals_;
 };
+
+/// Writes the transforms of items [begin, end) of the backward's cut, on 64-byte boundaries, for
+/// calls that use one filter many times. The workspace is the forward's.
+void gated_conv_spectrum(const GatedConvPlan& plan, const FilterArguments& filter,
+                         std::int64_t begin, std::int64_t end, void* spectrum, void* workspace);
 
 /// Writes items [begin, end) of y, which may overlap no input. Items of one tile in one call share
 /// the transform of its filter.

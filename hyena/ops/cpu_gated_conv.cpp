@@ -1,5 +1,6 @@
 #include "hyena/ops/cpu_gated_conv.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <string_view>
 #include <utility>
@@ -35,6 +36,11 @@ kernels::Strides strides_of(const at::Tensor& x_BDL) {
   return {.batch = x_BDL.stride(0), .channel = x_BDL.stride(1), .time = x_BDL.stride(2)};
 }
 
+/// Of filters, weights and skips beside `x`.
+at::ScalarType filter_type(const at::Tensor& x) {
+  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
 const void* data_or_null(const at::Tensor& x) {
   return x.defined() ? x.const_data_ptr() : nullptr;
 }
@@ -60,9 +66,10 @@ kernels::Factor raw(const Factor& factor) {
 }
 
 kernels::FilterArguments raw(const Filter& filter) {
-  return {.h_DK = filter.h_DK.const_data_ptr(),
+  return {.h_DK = data_or_null(filter.h_DK),
           .skip_D = data_or_null(filter.skip_D),
-          .reverse_DK = data_or_null(filter.reverse_DK)};
+          .reverse_DK = data_or_null(filter.reverse_DK),
+          .spectrum = data_or_null(filter.spectrum)};
 }
 
 kernels::FactorGradient raw_gradient(const FactorGradient& gradient) {
@@ -125,6 +132,53 @@ bool supports(const at::Tensor& x) {
 
 GatedConv::GatedConv(const at::Tensor& like_BDL, std::int64_t taps, Filter filter)
     : plan_(shape_of(like_BDL, taps, filter.h_DK.size(1))), filter_(std::move(filter)) {}
+
+namespace {
+
+/// Taps [0, count) of filter o and its skip, as the kernel wants them.
+Filter taps_of(const PreparedFilters& filters, std::int64_t o, std::int64_t count,
+               at::ScalarType type) {
+  const auto& skip_MD = filters.skip_MD();
+  return {.h_DK = filters.h_MDK().select(0, o).narrow(1, 0, count).to(type).contiguous(),
+          .skip_D = skip_MD ? skip_MD->select(0, o).to(type).contiguous() : at::Tensor()};
+}
+
+/// Of as many taps as the transform takes: one spectrum for every length that `plan` would serve.
+at::Tensor make_spectrum(const PreparedFilters& filters, std::int64_t o,
+                         const kernels::GatedConvPlan& plan, at::ScalarType type) {
+  kernels::GatedConvShape shape = plan.shape();
+  shape.batch = 1;
+  shape.taps = 0;
+  shape.length = plan.transform_length();
+  shape.filter_length = std::min(filters.h_MDK().size(2), shape.length);
+  shape.lane_axis = plan.lane_axis();
+  const kernels::GatedConvPlan maker(shape);
+  const Filter filter = taps_of(filters, o, shape.filter_length, type);
+  at::Tensor spectrum =
+      empty_kept({static_cast<std::int64_t>(plan.spectrum_bytes() / at::elementSize(type))}, type);
+  on_threads(maker.num_backward_items(), maker.forward_workspace_bytes(),
+             [&](std::int64_t begin, std::int64_t end, void* workspace) {
+               kernels::gated_conv_spectrum(maker, raw(filter), begin, end,
+                                            spectrum.mutable_data_ptr(), workspace);
+             });
+  return spectrum;
+}
+
+}  // namespace
+
+GatedConv::GatedConv(const at::Tensor& like_BDL, std::int64_t taps, const PreparedFilters& filters,
+                     std::int64_t o)
+    : plan_(shape_of(like_BDL, taps, std::min(filters.h_MDK().size(2), like_BDL.size(2)))) {
+  const auto type = filter_type(like_BDL);
+  if (plan_.spectrum_bytes() == 0) {
+    filter_ = taps_of(filters, o, plan_.shape().filter_length, type);
+    return;
+  }
+  const SpectrumKey key{plan_.transform_length(), static_cast<std::int64_t>(plan_.lane_axis()),
+                        static_cast<std::int64_t>(type)};
+  filter_.spectrum =
+      filters.spectrum(o, key, [&] { return make_spectrum(filters, o, plan_, type); });
+}
 
 void GatedConv::forward(const Factor& post, const Factor& pre, const Factor& v,
                         const at::Tensor& y_BDL) const {
@@ -196,12 +250,16 @@ class Mixer {
   Mixer(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
         const std::optional<at::Tensor>& bias_C, const at::Tensor& h_MDK,
         const std::optional<at::Tensor>& skip_MD, MixerMode mode)
-      : p_BCL_(p_BCL), steps_(h_MDK, mode) {
-    const auto type = p_BCL.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-    weight_CT_ = weight_CT.to(type).contiguous();
-    bias_C_ = bias_C ? bias_C->to(type).contiguous() : at::Tensor();
+      : Mixer(p_BCL, weight_CT, bias_C, Steps(h_MDK, mode)) {
+    const auto type = filter_type(p_BCL);
     h_MDK_ = h_MDK.to(type).contiguous();
     skip_MD_ = skip_MD ? skip_MD->to(type).contiguous() : at::Tensor();
+  }
+
+  Mixer(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
+        const std::optional<at::Tensor>& bias_C, const PreparedFilters& filters, MixerMode mode)
+      : Mixer(p_BCL, weight_CT, bias_C, Steps(filters.h_MDK(), mode)) {
+    kept_ = &filters;
   }
 
   /// Runs the first `count` long convolutions; `inputs`, if given, gets the input v of each but the
@@ -247,8 +305,20 @@ class Mixer {
   [[nodiscard]] std::int64_t count() const { return steps_.M; }
 
  private:
+  Mixer(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
+        const std::optional<at::Tensor>& bias_C, const Steps& steps)
+      : p_BCL_(p_BCL), steps_(steps) {
+    const auto type = filter_type(p_BCL);
+    weight_CT_ = weight_CT.to(type).contiguous();
+    bias_C_ = bias_C ? bias_C->to(type).contiguous() : at::Tensor();
+  }
+
   [[nodiscard]] GatedConv gated_conv(std::int64_t o) const {
-    return {p_BCL_.narrow(1, 0, steps_.D),
+    const at::Tensor like_BDL = p_BCL_.narrow(1, 0, steps_.D);
+    if (kept_ != nullptr) {
+      return {like_BDL, weight_CT_.size(1), *kept_, o};
+    }
+    return {like_BDL,
             weight_CT_.size(1),
             {.h_DK = h_MDK_.select(0, o), .skip_D = row_or_none(skip_MD_, o)}};
   }
@@ -265,6 +335,7 @@ class Mixer {
   at::Tensor bias_C_;
   at::Tensor h_MDK_;
   at::Tensor skip_MD_;
+  const PreparedFilters* kept_ = nullptr;  // instead of the two above
 };
 
 }  // namespace
@@ -273,6 +344,13 @@ at::Tensor mixer_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
                          const std::optional<at::Tensor>& bias_C, const at::Tensor& h_MDK,
                          const std::optional<at::Tensor>& skip_MD, MixerMode mode) {
   const Mixer mixer(p_BCL, weight_CT, bias_C, h_MDK, skip_MD, mode);
+  return mixer.run(mixer.count(), nullptr);
+}
+
+at::Tensor mixer_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
+                         const std::optional<at::Tensor>& bias_C, const PreparedFilters& filters,
+                         MixerMode mode) {
+  const Mixer mixer(p_BCL, weight_CT, bias_C, filters, mode);
   return mixer.run(mixer.count(), nullptr);
 }
 

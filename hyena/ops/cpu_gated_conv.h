@@ -7,6 +7,7 @@
 
 #include "hyena/kernels/gated_conv.h"
 #include "hyena/ops/hyena_mixer.h"
+#include "hyena/ops/prepared_filters.h"
 
 namespace hyena::ops::cpu {
 
@@ -25,6 +26,7 @@ struct Filter {
   at::Tensor h_DK{};  // contiguous; float32, or float64 for float64 factors
   at::Tensor skip_D{};
   at::Tensor reverse_DK{};
+  at::Tensor spectrum{};  // where defined the others are not read, and there is no backward
 };
 
 /// An uninitialised (B, channels, L) tensor in the layout of `like_BCL`, in kept memory.
@@ -38,6 +40,9 @@ struct Filter {
 class GatedConv {
  public:
   GatedConv(const at::Tensor& like_BDL, std::int64_t taps, Filter filter);
+  /// With the first L taps of filter o, or its kept spectrum.
+  GatedConv(const at::Tensor& like_BDL, std::int64_t taps, const PreparedFilters& filters,
+            std::int64_t o);
 
   void forward(const Factor& post, const Factor& pre, const Factor& v,
                const at::Tensor& y_BDL) const;
@@ -58,6 +63,11 @@ class GatedConv {
                                        const std::optional<at::Tensor>& bias_C,
                                        const at::Tensor& h_MDK,
                                        const std::optional<at::Tensor>& skip_MD, MixerMode mode);
+
+/// The same with filters that are kept from call to call.
+[[nodiscard]] at::Tensor mixer_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
+                                       const std::optional<at::Tensor>& bias_C,
+                                       const PreparedFilters& filters, MixerMode mode);
 
 struct MixerGradients {
   at::Tensor p_BCL;

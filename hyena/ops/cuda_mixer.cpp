@@ -65,6 +65,22 @@ const float* floats(const at::Tensor& x) {
   return x.defined() ? x.const_data_ptr<float>() : nullptr;
 }
 
+at::Tensor make_spectrum(const kernels::CudaMixerShape& shape, const at::Tensor& h_MDK,
+                         const OptionalTensor& skip_MD, CUstream_st* stream) {
+  at::Tensor spectrum = bytes(h_MDK, kernels::hyena_mixer_cuda_spectrum_bytes(shape));
+  const at::Tensor h = single(h_MDK);
+  const at::Tensor skip = skip_MD ? single(*skip_MD) : at::Tensor();
+  kernels::hyena_mixer_cuda_spectrum(shape, floats(h), floats(skip), spectrum.mutable_data_ptr(),
+                                     stream);
+  return spectrum;
+}
+
+/// Where a call's spectrum is kept: filter `o` of `filters`, or nowhere.
+struct KeptAt {
+  const PreparedFilters* filters = nullptr;
+  std::int64_t o = 0;
+};
+
 /// The arguments as the kernel wants them, and the filter's spectrum.
 struct Call {
   kernels::CudaMixerShape shape;
@@ -75,24 +91,24 @@ struct Call {
   at::Tensor spectrum;
 
   Call(const at::Tensor& p, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-       const at::Tensor& h_MDK, const std::optional<at::Tensor>& skip_MD)
+       const at::Tensor& h_MDK, const std::optional<at::Tensor>& skip_MD, KeptAt kept = {})
       : shape(shape_of(p, weight.size(1), h_MDK)),
         stream(c10::cuda::getCurrentCUDAStream(p.get_device()).stream()),
         p_BCL(in_rows(p)),
         weight_CT(single(weight)),
-        bias_C(bias ? single(*bias) : at::Tensor()),
-        spectrum(bytes(p, kernels::hyena_mixer_cuda_spectrum_bytes(shape))) {
-    const at::Tensor h = single(h_MDK);
-    const at::Tensor skip = skip_MD ? single(*skip_MD) : at::Tensor();
-    kernels::hyena_mixer_cuda_spectrum(shape, floats(h), floats(skip), spectrum.mutable_data_ptr(),
-                                       stream);
+        bias_C(bias ? single(*bias) : at::Tensor()) {
+    const auto make = [&] { return make_spectrum(shape, h_MDK, skip_MD, stream); };
+    spectrum = kept.filters == nullptr
+                   ? make()
+                   : kept.filters->spectrum(
+                         kept.o, {shape.length, shape.batch, static_cast<int>(shape.type)}, make);
   }
 };
 
 at::Tensor order_two_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
                              const OptionalTensor& bias_C, const at::Tensor& h_MDK,
-                             const OptionalTensor& skip_MD) {
-  const Call call(p_BCL, weight_CT, bias_C, h_MDK, skip_MD);
+                             const OptionalTensor& skip_MD, KeptAt kept) {
+  const Call call(p_BCL, weight_CT, bias_C, h_MDK, skip_MD, kept);
   at::Tensor y = empty_rows(p_BCL, h_MDK.size(1));
   const at::Tensor workspace =
       bytes(p_BCL, kernels::hyena_mixer_cuda_forward_workspace(call.shape));
@@ -129,9 +145,13 @@ chain::Gradients order_two_backward(const at::Tensor& dy_BDL, const at::Tensor& 
           skip_MD ? dskip.to(skip_MD->scalar_type()) : at::Tensor()};
 }
 
-const chain::OrderTwo& order_two() {
-  static const chain::OrderTwo kernel{empty_rows, order_two_forward, order_two_backward};
-  return kernel;
+chain::OrderTwo order_two(const PreparedFilters* kept = nullptr) {
+  const auto forward = [kept](const at::Tensor& p_BCL, const at::Tensor& weight_CT,
+                              const at::Tensor& bias_C, const at::Tensor& h_MDK,
+                              const OptionalTensor& skip_MD, std::int64_t o) {
+    return order_two_forward(p_BCL, weight_CT, bias_C, h_MDK, skip_MD, {kept, o});
+  };
+  return {empty_rows, forward, order_two_backward};
 }
 
 /// The short convolution by LibTorch's, and the weights that leave its result alone.
@@ -154,16 +174,17 @@ bool supports(const at::Tensor& p_BCL, const at::Tensor& h_MDK) {
 
 at::Tensor mixer_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
                          const OptionalTensor& bias_C, const at::Tensor& h_MDK,
-                         const OptionalTensor& skip_MD, MixerMode mode) {
+                         const OptionalTensor& skip_MD, MixerMode mode,
+                         const PreparedFilters* kept) {
   const c10::cuda::CUDAGuard guard(p_BCL.device());
   if (weight_CT.size(1) > kKernelTaps) {
     const Convolved c(p_BCL, weight_CT, bias_C);
-    return mixer_forward(c.q_BCL, c.weight_C1, std::nullopt, h_MDK, skip_MD, mode);
+    return mixer_forward(c.q_BCL, c.weight_C1, std::nullopt, h_MDK, skip_MD, mode, kept);
   }
   if (h_MDK.size(0) == 1 && mode == MixerMode::kSafari) {
-    return order_two_forward(p_BCL, weight_CT, bias_C, h_MDK, skip_MD);
+    return order_two_forward(p_BCL, weight_CT, bias_C, h_MDK, skip_MD, {kept, 0});
   }
-  return chain::mixer_forward(order_two(), p_BCL, weight_CT, bias_C, h_MDK, skip_MD, mode);
+  return chain::mixer_forward(order_two(kept), p_BCL, weight_CT, bias_C, h_MDK, skip_MD, mode);
 }
 
 chain::Gradients mixer_backward(const at::Tensor& dy_BDL, const at::Tensor& p_BCL,

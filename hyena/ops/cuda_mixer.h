@@ -7,6 +7,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "hyena/ops/hyena_mixer.h"
+#include "hyena/ops/prepared_filters.h"
 
 namespace hyena::ops::cuda {
 
@@ -18,11 +19,13 @@ namespace hyena::ops::cuda {
 /// As hyena_mixer; arguments were checked and supports() holds. y is contiguous, or its rows are
 /// padded to a multiple of 8. Order 2 in safari mode is one launch of the fused kernel; other
 /// orders are one per long convolution with copies between (mixer_chain.h); more than three short
-/// taps are a convolution of LibTorch's before it, rounded to the dtype of p.
+/// taps are a convolution of LibTorch's before it, rounded to the dtype of p. `kept`, if given,
+/// holds the spectra of these filters.
 [[nodiscard]] at::Tensor mixer_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
                                        const std::optional<at::Tensor>& bias_C,
                                        const at::Tensor& h_MDK,
-                                       const std::optional<at::Tensor>& skip_MD, MixerMode mode);
+                                       const std::optional<at::Tensor>& skip_MD, MixerMode mode,
+                                       const PreparedFilters* kept = nullptr);
 
 /// (dp, dweight, dbias, dh, dskip); dbias and dskip are undefined where the input is absent.
 [[nodiscard]] std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> mixer_backward(

@@ -1,5 +1,6 @@
 #include "hyena/ops/hyena_mixer.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "hyena/ops/cuda_mixer.h"
 #include "hyena/ops/layout.h"
 #include "hyena/ops/long_conv.h"
+#include "hyena/ops/prepared_filters.h"
 #include "hyena/ops/short_conv.h"
 
 namespace hyena::ops {
@@ -267,6 +269,25 @@ at::Tensor forward_autograd(const at::Tensor& p_BCL, const at::Tensor& short_wei
 at::Tensor hyena_mixer(const at::Tensor& p_BCL, const at::Tensor& short_weight_CT,
                        const OptionalTensor& short_bias_C, const at::Tensor& h_MDK,
                        const OptionalTensor& skip_MD, MixerMode mode) {
+  return call_forward(p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, to_string(mode));
+}
+
+at::Tensor hyena_mixer_prepared(const at::Tensor& p_BCL, const at::Tensor& short_weight_CT,
+                                const OptionalTensor& short_bias_C, const PreparedFilters& filters,
+                                MixerMode mode) {
+  const at::NoGradGuard no_gradient;
+  check_shape("hyena_mixer", "p", p_BCL, {{"B", kAny}, {"C", kAny}, {"L", kAny}});
+  const std::int64_t taps = std::min(filters.h_MDK().size(2), p_BCL.size(2));
+  const at::Tensor h_MDK = filters.h_MDK().narrow(2, 0, taps);
+  const OptionalTensor& skip_MD = filters.skip_MD();
+  check(p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, mode);
+  if (cpu::supports(p_BCL)) {
+    return cpu::mixer_forward(p_BCL, short_weight_CT, short_bias_C, filters, mode);
+  }
+  if (cuda::supports(p_BCL, h_MDK)) {
+    return in_layout_of(p_BCL, cuda::mixer_forward(p_BCL, short_weight_CT, short_bias_C, h_MDK,
+                                                   skip_MD, mode, &filters));
+  }
   return call_forward(p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, to_string(mode));
 }
 

@@ -79,7 +79,7 @@ OptionalTensor row(const OptionalTensor& skip_MD, std::int64_t o) {
 
 at::Tensor run(const OrderTwo& kernel, const Operands& x, const at::Tensor& h_MDK,
                const OptionalTensor& skip_MD, std::int64_t o) {
-  return kernel.forward(x.p_BCL, x.weight_CT, x.bias_C, h_MDK.narrow(0, o, 1), row(skip_MD, o));
+  return kernel.forward(x.p_BCL, x.weight_CT, x.bias_C, h_MDK.narrow(0, o, 1), row(skip_MD, o), o);
 }
 
 /// A long convolution alone has no chunk: its input is what came before.

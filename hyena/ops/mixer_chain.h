@@ -20,8 +20,10 @@ using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at:
 struct OrderTwo {
   /// A (B, channels, L) tensor like the first argument, in the memory order that the kernel reads.
   std::function<at::Tensor(const at::Tensor& like_BCL, std::int64_t channels)> empty;
+  /// `o` says which filter of the whole mixer h is.
   std::function<at::Tensor(const at::Tensor& p, const at::Tensor& weight, const at::Tensor& bias,
-                           const at::Tensor& h, const std::optional<at::Tensor>& skip)>
+                           const at::Tensor& h, const std::optional<at::Tensor>& skip,
+                           std::int64_t o)>
       forward;
   std::function<Gradients(const at::Tensor& dy, const at::Tensor& p, const at::Tensor& weight,
                           const at::Tensor& bias, const at::Tensor& h,

@@ -13,7 +13,8 @@ bool supports(const at::Tensor& /*p_BCL*/, const at::Tensor& /*h_MDK*/) {
 
 at::Tensor mixer_forward(const at::Tensor& /*p_BCL*/, const at::Tensor& /*weight_CT*/,
                          const OptionalTensor& /*bias_C*/, const at::Tensor& /*h_MDK*/,
-                         const OptionalTensor& /*skip_MD*/, MixerMode /*mode*/) {
+                         const OptionalTensor& /*skip_MD*/, MixerMode /*mode*/,
+                         const PreparedFilters* /*kept*/) {
   TORCH_CHECK(false, "hyena was built without CUDA");
 }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <random>
 #include <string>
@@ -136,6 +137,9 @@ class GatedProblem {
               [&](auto begin, auto end, void* scratch) {
                 gated_conv_forward(plan, forward, begin, end, scratch);
               });
+    if (plan.spectrum_bytes() > 0) {
+      check_kept_spectrum(plan, forward, in_ranges);
+    }
     const GatedConvBackward backward{forward.post,
                                      forward.pre,
                                      forward.v,
@@ -201,6 +205,31 @@ class GatedProblem {
  private:
   static constexpr double kRoundoff = sizeof(T) == 4 ? 0x1p-24 : 0x1p-53;
   static constexpr double kStore = sizeof(S) == 2 ? 0x1p-8 : 0.0;
+
+  /// A spectrum that another plan of this transform made gives the same bits of y.
+  template <class InRanges>
+  void check_kept_spectrum(const GatedConvPlan& plan, GatedConvForward forward,
+                           const InRanges& in_ranges) {
+    const GatedConvPlan maker(
+        {1, case_.D, plan.transform_length(), case_.K, 0, type(), plan.lane_axis(), 1});
+    ASSERT_EQ(maker.spectrum_bytes(), plan.spectrum_bytes());
+    GuardedBuffer<double> spectrum(maker.spectrum_bytes() / sizeof(double));
+    in_ranges(maker.num_backward_items(), maker.forward_workspace_bytes(),
+              [&](auto begin, auto end, void* scratch) {
+                gated_conv_spectrum(maker, forward.filter, begin, end, spectrum.data(), scratch);
+              });
+    EXPECT_TRUE(spectrum.intact());
+    GuardedBuffer<S> y(y_.size());
+    forward.filter = {.spectrum = spectrum.data()};
+    forward.y.data = y.data();
+    in_ranges(plan.num_forward_items(), plan.forward_workspace_bytes(),
+              [&](auto begin, auto end, void* scratch) {
+                gated_conv_forward(plan, forward, begin, end, scratch);
+              });
+    EXPECT_TRUE(y.intact());
+    EXPECT_EQ(std::memcmp(y.data(), y_.data(), y.size() * sizeof(S)), 0)
+        << "kept spectrum of " << describe(case_);
+  }
 
   static std::size_t count(std::int64_t n) { return static_cast<std::size_t>(n); }
   [[nodiscard]] std::int64_t taps() const { return case_.short_filters ? case_.T : 0; }

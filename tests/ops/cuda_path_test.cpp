@@ -12,6 +12,7 @@
 #include "hyena/ops/hyena_mixer.h"
 #include "hyena/ops/implicit_filter.h"
 #include "hyena/ops/long_conv.h"
+#include "hyena/ops/prepared_filters.h"
 #include "tests/ops/mixer_case.h"
 #include "tests/support/tensors.h"
 
@@ -90,6 +91,26 @@ void expect_mixer(const MixerCase& c, std::uint64_t seed) {
   const double limit = fused ? b.gradient + outside : M * (b.gradient + b.y) + 2.0 * outside;
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     EXPECT_LE(relative_rms(gradients[i], expected[i]), limit) << "gradient of argument " << i;
+  }
+}
+
+// The kernels and their order are the same, only the spectrum's age differs.
+TEST_F(CudaPath, KeptSpectraChangeNoBit) {
+  std::uint64_t seed = 70;
+  for (const std::int64_t order : {2, 3}) {
+    for (const std::int64_t L : {64, 1000, 4098, 16384, 131072}) {
+      const MixerCase c{.D = 5, .L = L, .K = L, .order = order, .type = at::kBFloat16};
+      SCOPED_TRACE(c.text());
+      const MixerInputs in = on_gpu(c, seed++);
+      const PreparedFilters filters(in.h_MDK, in.skip_MD);
+      const at::Tensor y =
+          hyena_mixer(in.p_BCL, in.short_weight_CT, in.short_bias_C, in.h_MDK, in.skip_MD);
+      for (const char* which : {"made", "kept"}) {
+        EXPECT_TRUE(at::equal(
+            hyena_mixer_prepared(in.p_BCL, in.short_weight_CT, in.short_bias_C, filters), y))
+            << which;
+      }
+    }
   }
 }
 

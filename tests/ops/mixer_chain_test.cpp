@@ -22,11 +22,9 @@ chain::OrderTwo composition() {
             return at::full({like_BCL.size(0), channels, like_BCL.size(2)}, NAN,
                             like_BCL.options());
           },
-      .forward =
-          [](const at::Tensor& p, const at::Tensor& weight, const at::Tensor& bias,
-             const at::Tensor& h, const std::optional<at::Tensor>& skip) {
-            return composed::hyena_mixer(p, weight, bias, h, skip);
-          },
+      .forward = [](const at::Tensor& p, const at::Tensor& weight, const at::Tensor& bias,
+                    const at::Tensor& h, const std::optional<at::Tensor>& skip,
+                    std::int64_t /*o*/) { return composed::hyena_mixer(p, weight, bias, h, skip); },
       .backward =
           [](const at::Tensor& dy, const at::Tensor& p, const at::Tensor& weight,
              const at::Tensor& bias, const at::Tensor& h, const std::optional<at::Tensor>& skip) {

@@ -40,6 +40,16 @@ std::size_t run_forward(const GatedConvPlan& plan, const GatedConvForward& argum
 }
 
 template <class T>
+void run_spectrum(const GatedConvPlan& plan, const FilterArguments& filter, std::int64_t begin,
+                  std::int64_t end, void* spectrum, void* workspace) {
+  Arena arena(workspace);
+  Worker<T> worker(plan, arena);
+  for (std::int64_t item = begin; item < end; ++item) {
+    worker.make_spectra(filter, worker.tile(0, item), static_cast<T*>(spectrum));
+  }
+}
+
+template <class T>
 std::size_t run_backward(const GatedConvPlan& plan, const GatedConvBackward& arguments,
                          std::int64_t begin, std::int64_t end, void* workspace) {
   Arena arena(workspace);
@@ -65,6 +75,13 @@ std::size_t forward_items(const GatedConvPlan& plan, const GatedConvForward& arg
              : run_forward<float>(plan, arguments, begin, end, workspace);
 }
 
+void spectrum_items(const GatedConvPlan& plan, const FilterArguments& filter, std::int64_t begin,
+                    std::int64_t end, void* spectrum, void* workspace) {
+  plan.shape().type == DataType::kFloat64
+      ? run_spectrum<double>(plan, filter, begin, end, spectrum, workspace)
+      : run_spectrum<float>(plan, filter, begin, end, spectrum, workspace);
+}
+
 std::size_t backward_items(const GatedConvPlan& plan, const GatedConvBackward& arguments,
                            std::int64_t begin, std::int64_t end, void* workspace) {
   return plan.shape().type == DataType::kFloat64
@@ -82,6 +99,7 @@ namespace cpu {
 
 HWY_EXPORT(num_lanes);
 HWY_EXPORT(forward_items);
+HWY_EXPORT(spectrum_items);
 HWY_EXPORT(backward_items);
 
 namespace {
@@ -93,6 +111,10 @@ std::int64_t dispatch_lanes(DataType type) {
 std::size_t dispatch_forward(const GatedConvPlan& plan, const GatedConvForward& arguments,
                              std::int64_t begin, std::int64_t end, void* workspace) {
   return HWY_DYNAMIC_DISPATCH(forward_items)(plan, arguments, begin, end, workspace);
+}
+void dispatch_spectrum(const GatedConvPlan& plan, const FilterArguments& filter, std::int64_t begin,
+                       std::int64_t end, void* spectrum, void* workspace) {
+  HWY_DYNAMIC_DISPATCH(spectrum_items)(plan, filter, begin, end, spectrum, workspace);
 }
 std::size_t dispatch_backward(const GatedConvPlan& plan, const GatedConvBackward& arguments,
                               std::int64_t begin, std::int64_t end, void* workspace) {
@@ -132,6 +154,13 @@ GatedConvPlan::GatedConvPlan(const GatedConvShape& shape) : shape_(shape) {
       lanes * cpu::tile_vectors(groups, internals->size, lanes * scalar_bytes, shape.threads);
   num_tiles_ = (shape.channels + internals->width - 1) / internals->width;
 
+  if (!internals->is_direct) {
+    const std::int64_t unit = lanes / internals->steps_per_row;
+    const std::int64_t units = (shape.channels + unit - 1) / unit;
+    const std::int64_t rows = internals->rows.at(internals->size / internals->steps_per_row);
+    internals->spectrum_bytes = static_cast<std::size_t>(units * 2 * rows * lanes * scalar_bytes);
+  }
+
   // The same constructors that cut the workspace count it; a weight makes them count the taps.
   Factor factor;
   factor.weight_DT = shape.taps > 0 ? this : nullptr;
@@ -151,6 +180,14 @@ std::int64_t GatedConvPlan::transform_length() const {
   return internals_->is_direct ? 0 : internals_->size;
 }
 
+LaneAxis GatedConvPlan::lane_axis() const {
+  return internals_->steps_per_row > 1 ? LaneAxis::kTime : LaneAxis::kChannel;
+}
+
+std::size_t GatedConvPlan::spectrum_bytes() const {
+  return internals_->spectrum_bytes;
+}
+
 std::size_t GatedConvPlan::forward_workspace_bytes() const {
   return internals_->forward_workspace_bytes;
 }
@@ -162,6 +199,11 @@ std::size_t GatedConvPlan::backward_workspace_bytes() const {
 void gated_conv_forward(const GatedConvPlan& plan, const GatedConvForward& arguments,
                         std::int64_t begin, std::int64_t end, void* workspace) {
   cpu::dispatch_forward(plan, arguments, begin, end, workspace);
+}
+
+void gated_conv_spectrum(const GatedConvPlan& plan, const FilterArguments& filter,
+                         std::int64_t begin, std::int64_t end, void* spectrum, void* workspace) {
+  cpu::dispatch_spectrum(plan, filter, begin, end, spectrum, workspace);
 }
 
 void gated_conv_backward(const GatedConvPlan& plan, const GatedConvBackward& arguments,

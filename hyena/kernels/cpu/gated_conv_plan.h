@@ -18,6 +18,7 @@ struct GatedConvPlan::Internals {
   cpu::RowGeometry rows;
   std::shared_ptr<const cpu::FftTables<float>> tables_f32;  // one of the two, by type
   std::shared_ptr<const cpu::FftTables<double>> tables_f64;
+  std::size_t spectrum_bytes = 0;
   std::size_t forward_workspace_bytes = 0;
   std::size_t backward_workspace_bytes = 0;
 };

@@ -90,14 +90,27 @@ class Worker {
     return keeps_units() ? c / unit_ : 0;
   }
 
+  /// Where the filter of the unit at channel c of the tile lies among those of all channels.
+  [[nodiscard]] std::int64_t spectrum_at(const Tile& tile, std::int64_t c) const {
+    return (tile.first + c) / unit_ * spectrum_scalars();
+  }
+
   /// The filter of the unit at channel c of the tile, as the convolution wants it.
   const T* filter_of(const FilterArguments& filter, const Tile& tile, std::int64_t c) {
+    if (filter.spectrum != nullptr) {
+      return static_cast<const T*>(filter.spectrum) + spectrum_at(tile, c);
+    }
     T* spectrum = spectra_ + kept_unit(c) * spectrum_scalars();
     if (keeps_units() && tile.first + c < spectra_end_ && tile.first >= spectra_begin_) {
       return spectrum;
     }
     spectra_begin_ = tile.first;
     spectra_end_ = tile.first + c + 1;
+    make_spectrum(filter, tile, c, spectrum);
+    return spectrum;
+  }
+
+  void make_spectrum(const FilterArguments& filter, const Tile& tile, std::int64_t c, T* spectrum) {
     pack_taps(static_cast<const T*>(filter.h_DK), tile, c);
     add_skip(static_cast<const T*>(filter.skip_D), tile, c);
     is_direct_ ? direct_.set_filter(taps_, spectrum) : transform_.forward(taps_, spectrum);
@@ -105,7 +118,12 @@ class Worker {
       pack_taps(static_cast<const T*>(filter.reverse_DK), tile, c);
       is_direct_ ? direct_.set_reverse(taps_, spectrum) : add_reverse(spectrum);
     }
-    return spectrum;
+  }
+
+  void make_spectra(const FilterArguments& filter, const Tile& tile, T* spectra) {
+    for (std::int64_t c = 0; c < tile.channels; c += unit_) {
+      make_spectrum(filter, tile, c, spectra + spectrum_at(tile, c));
+    }
   }
 
   /// spectrum += the conjugate of that of the packed taps

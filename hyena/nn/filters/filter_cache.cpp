@@ -17,14 +17,14 @@ bool FilterCache::Source::is(const at::Tensor& tensor) const {
 
 bool FilterCache::is_current(const std::vector<at::Tensor>& sources, std::int64_t length) const {
   // An inference tensor must not reach code that saves it for a gradient of something else.
-  return length <= made_for_ && filters_MDK_.is_inference() <= c10::InferenceMode::is_enabled() &&
+  return length <= made_for_ &&
+         filters_->h_MDK().is_inference() <= c10::InferenceMode::is_enabled() &&
          std::ranges::equal(sources_, sources,
                             [](const Source& a, const at::Tensor& b) { return a.is(b); });
 }
 
-at::Tensor FilterCache::get(const std::vector<at::Tensor>& sources, std::int64_t length,
-                            std::int64_t longest,
-                            const std::function<at::Tensor(std::int64_t)>& make) {
+FilterCache::Shared FilterCache::get(const std::vector<at::Tensor>& sources, std::int64_t length,
+                                     std::int64_t longest, const Make& make) {
   const bool needs_gradient =
       c10::GradMode::is_enabled() &&
       std::ranges::any_of(sources, [](const at::Tensor& t) { return t.requires_grad(); });
@@ -38,21 +38,21 @@ at::Tensor FilterCache::get(const std::vector<at::Tensor>& sources, std::int64_t
     const auto doubled =
         static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(length)));
     const std::int64_t taps = std::max(length, std::min(longest, doubled));
-    filters_MDK_ = make(taps);
+    filters_ = make(taps);
     made_for_ = taps;
     sources_.clear();
     for (const at::Tensor& tensor : sources) {
       sources_.push_back({tensor.variable_data(), static_cast<std::uint32_t>(tensor._version())});
     }
   }
-  return filters_MDK_.narrow(2, 0, std::min(length, filters_MDK_.size(2)));
+  return filters_;
 }
 
 void FilterCache::clear() {
   const std::lock_guard<std::mutex> lock(mutex_);
   sources_.clear();
   made_for_ = 0;
-  filters_MDK_ = at::Tensor();
+  filters_.reset();
 }
 
 }  // namespace hyena::nn

@@ -3,26 +3,33 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
+#include "hyena/ops/prepared_filters.h"
+
 namespace hyena::nn {
 
-/// Holds one (M, D, K) tensor of filters. A change of its sources is noticed when it goes through
-/// LibTorch: an operation in place (an optimizer, a loaded checkpoint), another dtype or device,
-/// other data. What writes to the memory behind LibTorch's back, through data_ptr() or .data(), is
-/// not. Calls from several threads are safe.
+using ops::PreparedFilters;
+
+/// Holds one set of filters, (M, D, K), and with it their spectra. A change of its sources is
+/// noticed when it goes through LibTorch: an operation in place (an optimizer, a loaded
+/// checkpoint), another dtype or device, other data. What writes to the memory behind LibTorch's
+/// back, through data_ptr() or .data(), is not. Calls from several threads are safe.
 class FilterCache {
  public:
-  /// The first taps, at most `length`, of what `make(n)` gives for some n with length <= n <=
-  /// longest; `make` must give prefixes of one another (LongFilter::filters). `make` runs again
-  /// when a source changed, for longer filters (n doubles, so that generation of one token after
-  /// another makes few), and always where the result could need a gradient.
-  [[nodiscard]] at::Tensor get(const std::vector<at::Tensor>& sources, std::int64_t length,
-                               std::int64_t longest,
-                               const std::function<at::Tensor(std::int64_t)>& make);
+  using Shared = std::shared_ptr<const PreparedFilters>;
+  using Make = std::function<Shared(std::int64_t)>;
+
+  /// What `make(n)` gave for some n with length <= n <= longest; `make` must give prefixes of one
+  /// another (LongFilter::filters). `make` runs again when a source changed, for longer filters (n
+  /// doubles, so that generation of one token after another makes few), and always where the result
+  /// could need a gradient.
+  [[nodiscard]] Shared get(const std::vector<at::Tensor>& sources, std::int64_t length,
+                           std::int64_t longest, const Make& make);
   void clear();
 
  private:
@@ -38,7 +45,7 @@ class FilterCache {
   std::mutex mutex_;
   std::vector<Source> sources_;
   std::int64_t made_for_ = 0;  // 0: empty
-  at::Tensor filters_MDK_;
+  Shared filters_;
 };
 
 }  // namespace hyena::nn

@@ -1,5 +1,6 @@
 #include "hyena/nn/operators/hyena_operator.h"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -53,8 +54,13 @@ bool has_rows(const at::Tensor& u_BLD) {
   return u_BLD.is_cuda() && u_BLD.size(1) >= u_BLD.size(2);
 }
 
-std::optional<at::Tensor> row(const at::Tensor& x_MD, std::int64_t o) {
-  return x_MD.defined() ? std::optional<at::Tensor>(x_MD.select(0, o)) : std::nullopt;
+at::Tensor first_taps(const PreparedFilters& filters, std::int64_t length) {
+  const at::Tensor& h_MDK = filters.h_MDK();
+  return h_MDK.narrow(2, 0, std::min(length, h_MDK.size(2)));
+}
+
+std::optional<at::Tensor> row(const std::optional<at::Tensor>& x_MD, std::int64_t o) {
+  return x_MD ? std::optional<at::Tensor>(x_MD->select(0, o)) : std::nullopt;
 }
 
 }  // namespace
@@ -120,9 +126,14 @@ at::Tensor HyenaOperatorImpl::project(const at::Tensor& u_BLD) {
                          : affine(in_proj_, u_BLD).transpose(1, 2);
 }
 
-at::Tensor HyenaOperatorImpl::filters(std::int64_t length) {
+FilterCache::Shared HyenaOperatorImpl::prepared_filters(std::int64_t length) {
   const FullPrecision no_autocast;
-  const auto make = [this](std::int64_t taps) { return per_head(filter_->filters(taps)); };
+  const auto make = [this](std::int64_t taps) {
+    const at::Tensor skip_MD = skip();
+    return std::make_shared<const PreparedFilters>(
+        per_head(filter_->filters(taps)),
+        skip_MD.defined() ? std::optional(skip_MD) : std::nullopt);
+  };
   if (is_training()) {
     return make(length);
   }
@@ -130,6 +141,10 @@ at::Tensor HyenaOperatorImpl::filters(std::int64_t length) {
   const std::vector<at::Tensor> buffers = filter_->buffers();
   sources.insert(sources.end(), buffers.begin(), buffers.end());
   return cache_.get(sources, length, options_.l_max, make);
+}
+
+at::Tensor HyenaOperatorImpl::filters(std::int64_t length) {
+  return first_taps(*prepared_filters(length), length);
 }
 
 at::Tensor HyenaOperatorImpl::skip() {
@@ -145,10 +160,15 @@ at::Tensor HyenaOperatorImpl::forward(const at::Tensor& u_BLD) {
   const at::Tensor p_BCL = project(u_BLD);
   at::Tensor y_BDL;
   if (is_plain()) {
-    const at::Tensor skip_MD = skip();
-    y_BDL =
-        ops::hyena_mixer(p_BCL, short_weight_.squeeze(1), short_bias_, filters(L),
-                         skip_MD.defined() ? std::optional(skip_MD) : std::nullopt, options_.mode);
+    const auto filters = prepared_filters(L);
+    const at::Tensor short_weight_CT = short_weight_.squeeze(1);
+    // In training a spectrum serves one call, and the op makes it where it uses it.
+    const bool keeps_spectra = !is_training() && !c10::GradMode::is_enabled();
+    y_BDL = keeps_spectra
+                ? ops::hyena_mixer_prepared(p_BCL, short_weight_CT, short_bias_, *filters,
+                                            options_.mode)
+                : ops::hyena_mixer(p_BCL, short_weight_CT, short_bias_, first_taps(*filters, L),
+                                   filters->skip_MD(), options_.mode);
   } else {
     y_BDL = mix_in_pieces(p_BCL);
   }
@@ -165,8 +185,9 @@ at::Tensor HyenaOperatorImpl::mix_in_pieces(const at::Tensor& p_BCL) {
     throw user_error("num_blocks: expected a divisor of the sequence length {}, got {}", L,
                      options_.num_blocks);
   }
-  const at::Tensor h_MDK = filters(L / options_.num_blocks);  // the first taps only: 1.5
-  const at::Tensor skip_MD = skip();
+  const std::int64_t block = L / options_.num_blocks;
+  const auto filters = prepared_filters(block);
+  const at::Tensor h_MDK = first_taps(*filters, block);  // the first taps only: 1.5
   const auto q = ops::short_conv(p_BCL, short_weight_.squeeze(1), short_bias_).split(inner_, 1);
   const auto gate = [&](std::int64_t i, bool of_convolution) {
     const at::Tensor& x = q[static_cast<std::size_t>(i)];
@@ -185,16 +206,17 @@ at::Tensor HyenaOperatorImpl::mix_in_pieces(const at::Tensor& p_BCL) {
   at::Tensor v = q[static_cast<std::size_t>(N)];
   for (std::int64_t o = 0; o < h_MDK.size(0); ++o) {
     if (safari) {
-      v = convolve(dropout(v * gate(N - 1 - o, true)), o, h_MDK, skip_MD);
+      v = convolve(dropout(v * gate(N - 1 - o, true)), o, h_MDK, filters->skip_MD());
     } else {
-      v = gate(o, true) * convolve(dropout(v), o, h_MDK, skip_MD);
+      v = gate(o, true) * convolve(dropout(v), o, h_MDK, filters->skip_MD());
     }
   }
   return safari ? v * gate(0, false) : v;
 }
 
 at::Tensor HyenaOperatorImpl::convolve(const at::Tensor& v_BDL, std::int64_t o,
-                                       const at::Tensor& h_MDK, const at::Tensor& skip_MD) {
+                                       const at::Tensor& h_MDK,
+                                       const std::optional<at::Tensor>& skip_MD) {
   const std::int64_t z = options_.num_blocks;
   at::Tensor v = v_BDL;
   if (z > 1) {  // blocks become batch rows

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <torch/nn/modules/linear.h>
@@ -65,7 +66,6 @@ class HyenaOperatorImpl : public Mixer {
   [[nodiscard]] at::Tensor project(const at::Tensor& u_BLD);
 
   /// Filters and skips of every channel for `length` samples, heads expanded: (M, D', K), (M, D').
-  /// In evaluation mode filters are kept from call to call (FilterCache).
   [[nodiscard]] at::Tensor filters(std::int64_t length);
   [[nodiscard]] at::Tensor skip();
 
@@ -79,7 +79,11 @@ class HyenaOperatorImpl : public Mixer {
   /// The same recurrence piece by piece, for the options that the op does not know.
   [[nodiscard]] at::Tensor mix_in_pieces(const at::Tensor& p_BCL);
   [[nodiscard]] at::Tensor convolve(const at::Tensor& v_BDL, std::int64_t o,
-                                    const at::Tensor& h_MDK, const at::Tensor& skip_MD);
+                                    const at::Tensor& h_MDK,
+                                    const std::optional<at::Tensor>& skip_MD);
+  /// Filters of at least `length` taps (fewer where the parametrisation has no more) and skips; in
+  /// evaluation mode kept from call to call.
+  [[nodiscard]] FilterCache::Shared prepared_filters(std::int64_t length);
   [[nodiscard]] at::Tensor per_head(const at::Tensor& x_MD) const;
 
   HyenaOperatorOptions options_;
