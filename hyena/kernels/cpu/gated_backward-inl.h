@@ -31,6 +31,8 @@ class BackwardWorker : public Worker<T> {
   BackwardWorker(const GatedConvPlan& plan, const GatedConvBackward& arguments, Arena& arena)
       : Base(plan, arena),
         arguments_(arguments),
+        output_gradient_{.x = arguments.dy},
+        dy_(plan.shape(), this->width_, &output_gradient_, arena),
         post_(plan.shape(), this->width_, &arguments.post, arena),
         pre_(plan.shape(), this->width_, &arguments.pre, arena),
         v_(plan.shape(), this->width_, &arguments.v, arena),
@@ -72,11 +74,12 @@ class BackwardWorker : public Worker<T> {
 
  private:
   void backward_row(const Tile& tile) {
+    dy_.open(tile);
     post_.open(tile);
     pre_.open(tile);
     v_.open(tile);
     this->pack_gated(pre_, v_, this->u_);
-    pack_output_gradient(tile);
+    pack_output_gradient();
     for (std::int64_t c = 0; c < tile.channels; c += this->unit_) {
       const std::int64_t unit = c / this->unit_;
       T* u = this->u_ + unit * this->unit_scalars_;
@@ -99,7 +102,7 @@ class BackwardWorker : public Worker<T> {
     dpre_.open(tile);
     dv_.open(tile);
     for (std::int64_t begin = 0; begin < L; begin += this->block_steps_) {
-      gate_gradients(tile, this->block_at(begin));
+      gate_gradients(this->block_at(begin));
     }
     if (post_.present()) {
       dpost_.close(L);
@@ -134,7 +137,7 @@ class BackwardWorker : public Worker<T> {
   }
 
   /// g <- dy . post
-  void pack_output_gradient(const Tile& tile) {
+  void pack_output_gradient() {
     for (std::int64_t begin = 0; begin < this->shape_.length; begin += this->block_steps_) {
       const Block block = this->block_at(begin);
       Rows<const T> factor{};
@@ -142,19 +145,18 @@ class BackwardWorker : public Worker<T> {
         post_.read(block);
         factor = post_.values(block);
       }
-      this->pack_product(block, factor,
-                         read_rows(this->shape_.type, arguments_.dy, tile, block, this->block_),
-                         g_);
+      dy_.read(block);
+      this->pack_product(block, factor, dy_.x(), g_);
     }
     this->clear_padding(g_);
   }
 
   /// From c and du of a block to the gradients of the three factors.
-  void gate_gradients(const Tile& tile, Block block) {
+  void gate_gradients(Block block) {
     if (post_.present()) {
       post_.read(block);
-      gate_gradient(block, read_rows(this->shape_.type, arguments_.dy, tile, block, this->block_),
-                    this->u_, dpost_);
+      dy_.read(block);
+      gate_gradient(block, dy_.x(), this->u_, dpost_);
     }
     v_.read(block);
     Rows<const T> factor{};
@@ -167,11 +169,7 @@ class BackwardWorker : public Worker<T> {
   }
 
   void gate_gradient(Block block, Rows<const T> other, T* packed, FactorGradientStream<T>& to) {
-    if (to.filtered()) {
-      this->template unpack_product<Use::kSoon>(block, other, packed, to.dq(block));
-    } else {
-      this->template unpack_product<Use::kResult>(block, other, packed, to.dq(block));
-    }
+    this->unpack_product(block, other, packed, to.dq(block));
     to.write(block);
   }
 
@@ -228,6 +226,8 @@ class BackwardWorker : public Worker<T> {
   }
 
   const GatedConvBackward& arguments_;
+  Factor output_gradient_;
+  FactorStream<T> dy_;
   FactorStream<T> post_;
   FactorStream<T> pre_;
   FactorStream<T> v_;

@@ -31,9 +31,10 @@ std::size_t run_forward(const GatedConvPlan& plan, const GatedConvForward& argum
   FactorStream<T> post(plan.shape(), width, &arguments.post, arena);
   FactorStream<T> pre(plan.shape(), width, &arguments.pre, arena);
   FactorStream<T> v(plan.shape(), width, &arguments.v, arena);
+  ResultStream<T> y(plan.shape().type, width, kMostBlockSteps, &arguments.y, arena);
   const std::int64_t batch = plan.shape().batch;
   for (std::int64_t item = begin; item < end; ++item) {
-    worker.forward(arguments, post, pre, v, worker.tile(item % batch, item / batch));
+    worker.forward(arguments.filter, post, pre, v, y, worker.tile(item % batch, item / batch));
   }
   hwy::FlushStream();
   return arena.used();

@@ -64,7 +64,6 @@ class Worker {
     x_ = arena.take<T>(signal_scalars());
     taps_ = arena.take<T>(unit_scalars_);
     spectra_ = arena.take<T>(kept_units() * spectrum_scalars());
-    block_ = arena.take<T>(kMostBlockSteps * width_);
   }
 
   /// Scalars up to packed row n.
@@ -188,6 +187,11 @@ class Worker {
   }
 
   /// out <- factor . packed, factor.data null standing for ones.
+  void unpack_product(Block block, Rows<const T> factor, T* packed, Rows<T> out) {
+    out.use == Use::kResult ? unpack_product<Use::kResult>(block, factor, packed, out)
+                            : unpack_product<Use::kSoon>(block, factor, packed, out);
+  }
+
   template <Use kUse>
   void unpack_product(Block block, Rows<const T> factor, T* packed, Rows<T> out) {
     const Tag tag;
@@ -241,13 +245,14 @@ class Worker {
     }
   }
 
-  void forward(const GatedConvForward& arguments, FactorStream<T>& post, FactorStream<T>& pre,
-               FactorStream<T>& v, const Tile& tile) {
+  void forward(const FilterArguments& filter, FactorStream<T>& post, FactorStream<T>& pre,
+               FactorStream<T>& v, ResultStream<T>& y, const Tile& tile) {
     post.open(tile);
     pre.open(tile);
     v.open(tile);
+    y.open(tile);
     pack_gated(pre, v, u_);
-    convolve(tile, arguments.filter);
+    convolve(tile, filter);
     for (std::int64_t begin = 0; begin < shape_.length; begin += block_steps_) {
       const Block block = block_at(begin);
       Rows<const T> factor{};
@@ -255,10 +260,10 @@ class Worker {
         post.read(block);
         factor = post.values(block);
       }
-      unpack_product<Use::kResult>(block, factor, u_,
-                                   rows_to_write(shape_.type, arguments.y, tile, block, block_));
-      write_rows(shape_.type, block_, tile, block, arguments.y);
+      unpack_product(block, factor, u_, y.rows(block));
+      y.write(block);
     }
+    y.close();
   }
 
   [[nodiscard]] Block block_at(std::int64_t begin) const {
@@ -396,7 +401,6 @@ class Worker {
   T* spectra_;                 // filters of the units that cover channels
   std::int64_t spectra_begin_ = 0;
   std::int64_t spectra_end_ = 0;
-  T* block_;  // rows of one block
 };
 
 }  // namespace

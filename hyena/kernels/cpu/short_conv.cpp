@@ -21,39 +21,47 @@ class ShortWorker {
   using Tag = hn::ScalableTag<T>;
 
  public:
-  ShortWorker(const ShortConvShape& shape, const Factor& x, const FactorGradient& dx, Arena& arena)
-      : shape_(shape),
-        stream_shape_{shape.batch, shape.channels, shape.length, 0, shape.taps, shape.type},
+  ShortWorker(const ShortCall& call, Arena& arena)
+      : shape_(call.shape),
+        stream_shape_{.batch = shape_.batch,
+                      .channels = shape_.channels,
+                      .length = shape_.length,
+                      .taps = shape_.taps,
+                      .type = shape_.type},
         width_(kShortConvVectors * static_cast<std::int64_t>(hn::Lanes(Tag()))),
-        x_(stream_shape_, width_, &x, arena),
-        dx_(stream_shape_, width_, x_, &dx, arena) {
-    block_ = arena.take<T>(kBlockSteps * width_);
-  }
+        output_gradient_{.x = call.dq != nullptr ? *call.dq : ConstArray{}},
+        x_(stream_shape_, width_, &call.x, arena),
+        q_(shape_.type, width_, kBlockSteps, call.q, arena),
+        dq_(stream_shape_, width_, &output_gradient_, arena),
+        dx_(stream_shape_, width_, x_, &call.dx, arena) {}
 
-  void forward(std::int64_t item, const Array& q) {
+  void forward(std::int64_t item) {
     for (std::int64_t b = 0; b < shape_.batch; ++b) {
       const Tile tile = this->tile(b, item);
       x_.open(tile);
+      q_.open(tile);
       for (std::int64_t begin = 0; begin < shape_.length; begin += kBlockSteps) {
         const Block block = block_at(begin);
         x_.read(block);
-        copy<Use::kResult>(block, x_.values(block),
-                           rows_to_write(shape_.type, q, tile, block, block_));
-        write_rows(shape_.type, block_, tile, block, q);
+        copy(block, x_.values(block), q_.rows(block));
+        q_.write(block);
       }
+      q_.close();
     }
   }
 
-  void backward(std::int64_t item, const ConstArray& dq) {
+  void backward(std::int64_t item) {
     dx_.open_sums(tile(0, item));
     for (std::int64_t b = 0; b < shape_.batch; ++b) {
       const Tile tile = this->tile(b, item);
       x_.open(tile);
+      dq_.open(tile);
       dx_.open(tile);
       for (std::int64_t begin = 0; begin < shape_.length; begin += kBlockSteps) {
         const Block block = block_at(begin);
         x_.read(block);
-        copy<Use::kSoon>(block, read_rows(shape_.type, dq, tile, block, block_), dx_.dq(block));
+        dq_.read(block);
+        copy(block, dq_.x(), dx_.dq(block));
         dx_.write(block);
       }
       dx_.close(shape_.length);
@@ -73,6 +81,11 @@ class ShortWorker {
     return {begin, left < kBlockSteps ? left : kBlockSteps};
   }
 
+  void copy(Block block, Rows<const T> from, Rows<T> to) const {
+    to.use == Use::kResult ? copy<Use::kResult>(block, from, to)
+                           : copy<Use::kSoon>(block, from, to);
+  }
+
   template <Use kUse>
   void copy(Block block, Rows<const T> from, Rows<T> to) const {
     const Tag tag;
@@ -85,17 +98,19 @@ class ShortWorker {
   ShortConvShape shape_;
   GatedConvShape stream_shape_;
   std::int64_t width_;
+  Factor output_gradient_;
   FactorStream<T> x_;
+  ResultStream<T> q_;
+  FactorStream<T> dq_;
   FactorGradientStream<T> dx_;
-  T* block_;
 };
 
 template <class T>
 ShortSizes run(const ShortCall& call, void* workspace) {
   Arena arena(workspace);
-  ShortWorker<T> worker(call.shape, call.x, call.dx, arena);
+  ShortWorker<T> worker(call, arena);
   for (std::int64_t item = call.begin; item < call.end; ++item) {
-    call.q != nullptr ? worker.forward(item, *call.q) : worker.backward(item, *call.dq);
+    call.q != nullptr ? worker.forward(item) : worker.backward(item);
   }
   hwy::FlushStream();
   return {worker.items(), arena.used()};

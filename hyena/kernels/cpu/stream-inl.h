@@ -17,7 +17,7 @@
 
 #include "hyena/kernels/array.h"
 #include "hyena/kernels/cpu/arena.h"
-#include "hyena/kernels/cpu/storage.h"
+#include "hyena/kernels/cpu/storage-inl.h"
 #include "hyena/kernels/cpu/tuning.h"
 #include "hyena/kernels/gated_conv.h"
 
@@ -27,11 +27,19 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
+/// What becomes of stored rows.
+enum class Use {
+  kSoon,    // read back in this block
+  kResult,  // much later: whole cache lines bypass the caches, FlushStream() at the end; a store
+            // that first reads its line costs twice the traffic
+};
+
 /// Rows of a tile: step t at data + t * stride.
 template <class T>
 struct Rows {
   T* data;
   std::int64_t stride;
+  Use use = Use::kSoon;  // where they are written
 };
 
 /// Channels [first, first + channels) of row `batch`, in `width` lanes.
@@ -44,8 +52,9 @@ struct Tile {
 
 /// Steps [begin, begin + steps).
 struct Block {
-  std::int64_t begin;
-  std::int64_t steps;
+  std::int64_t begin = 0;
+  std::int64_t steps = 0;
+  [[nodiscard]] std::int64_t end() const { return begin + steps; }
 };
 
 template <class S>
@@ -68,44 +77,16 @@ Rows<const T> read_rows(DataType type, const ConstArray& x, const Tile& tile, Bl
     return {rows + block.begin * x.strides.time, x.strides.time};
   }
   const Patch patch{block.begin, block.steps, tile.channels, tile.width};
-  if (type == DataType::kBFloat16) {
-    gather(tile_begin(static_cast<const BFloat16*>(x.data), x.strides, tile), x.strides, patch,
-           packed);
-  } else {
-    gather(rows, x.strides, patch, packed);
+  if constexpr (sizeof(T) == sizeof(float)) {  // float64 knows no other storage
+    if (type == DataType::kBFloat16) {
+      gather(tile_begin(static_cast<const BFloat16*>(x.data), x.strides, tile), x.strides, patch,
+             packed);
+      return {packed, tile.width};
+    }
   }
+  gather(rows, x.strides, patch, packed);
   return {packed, tile.width};
 }
-
-/// Where to compute the rows of `block`: in place or in `packed`; finish with write_rows.
-template <class T>
-Rows<T> rows_to_write(DataType type, const Array& x, const Tile& tile, Block block, T* packed) {
-  if (in_place<T>(type, x.strides, tile, block)) {
-    return {tile_begin(static_cast<T*>(x.data), x.strides, tile) + block.begin * x.strides.time,
-            x.strides.time};
-  }
-  return {packed, tile.width};
-}
-
-template <class T>
-void write_rows(DataType type, const T* packed, const Tile& tile, Block block, const Array& x) {
-  if (in_place<T>(type, x.strides, tile, block)) {
-    return;
-  }
-  const Patch patch{block.begin, block.steps, tile.channels, tile.width};
-  if (type == DataType::kBFloat16) {
-    scatter(packed, patch, x.strides, tile_begin(static_cast<BFloat16*>(x.data), x.strides, tile));
-  } else {
-    scatter(packed, patch, x.strides, tile_begin(static_cast<T*>(x.data), x.strides, tile));
-  }
-}
-
-/// What becomes of stored rows.
-enum class Use {
-  kSoon,    // read back in this block
-  kResult,  // much later: whole cache lines bypass the caches, FlushStream() at the end; a store
-            // that first reads its line costs twice the traffic
-};
 
 template <Use kUse, class Tag>
 HWY_INLINE void store_rows(Tag tag, hn::Vec<Tag> v, hn::TFromD<Tag>* to) {
@@ -116,6 +97,77 @@ HWY_INLINE void store_rows(Tag tag, hn::Vec<Tag> v, hn::TFromD<Tag>* to) {
     hn::StoreU(v, tag, to);
   }
 }
+
+/// True where steps are unpacked and packed many at once: a block of them would touch a page of
+/// memory per channel for half a cache line, and lines of many channels share few cache sets.
+HWY_INLINE bool has_spans(const Strides& strides) {
+  return strides.time == 1 && strides.channel != 1;
+}
+
+/// Rows of a result, block after block: where to compute them, and their way to memory.
+template <class T>
+class ResultStream {
+ public:
+  /// `most_steps` of a block.
+  ResultStream(DataType type, std::int64_t width, std::int64_t most_steps, const Array* result,
+               Arena& arena)
+      : result_(result), type_(type) {
+    packed_ = arena.take<T>((kSpanSteps + most_steps) * width);
+  }
+
+  void open(const Tile& tile) {
+    tile_ = tile;
+    span_ = {};
+  }
+
+  /// Where to compute the rows of `block`, which follows the one before; finish with write().
+  Rows<T> rows(Block block) {
+    const Strides& strides = result_->strides;
+    if (in_place<T>(type_, strides, tile_, block)) {
+      return {
+          tile_begin(static_cast<T*>(result_->data), strides, tile_) + block.begin * strides.time,
+          strides.time, Use::kResult};
+    }
+    if (span_.steps == 0) {
+      span_.begin = block.begin;
+    }
+    return {packed_ + span_.steps * tile_.width, tile_.width};
+  }
+
+  void write(Block block) {
+    if (in_place<T>(type_, result_->strides, tile_, block)) {
+      return;
+    }
+    span_.steps += block.steps;
+    if (span_.steps >= kSpanSteps || !has_spans(result_->strides)) {
+      close();
+    }
+  }
+
+  /// After the last block of a row.
+  void close() {
+    if (span_.steps == 0) {
+      return;
+    }
+    const Patch patch{span_.begin, span_.steps, tile_.channels, tile_.width};
+    span_.steps = 0;
+    const Strides& strides = result_->strides;
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (type_ == DataType::kBFloat16) {
+        auto* rows = tile_begin(static_cast<BFloat16*>(result_->data), strides, tile_);
+        return scatter(packed_, patch, strides, rows);
+      }
+    }
+    scatter(packed_, patch, strides, tile_begin(static_cast<T*>(result_->data), strides, tile_));
+  }
+
+ private:
+  const Array* result_;
+  DataType type_;
+  Tile tile_{};
+  Block span_;  // steps in packed_
+  T* packed_;
+};
 
 /// Calls body(lane, t) for the vectors of `steps` rows, the steps of one vector after another.
 template <class T, class Body>
@@ -136,9 +188,13 @@ class FactorStream {
 
  public:
   FactorStream(const GatedConvShape& shape, std::int64_t width, const Factor* factor, Arena& arena)
-      : factor_(factor), type_(shape.type), width_(width), halo_(factor_taps(shape, factor) - 1) {
+      : factor_(factor),
+        type_(shape.type),
+        length_(shape.length),
+        width_(width),
+        halo_(factor_taps(shape, factor) - 1) {
     const std::int64_t taps = halo_ + 1;
-    packed_ = arena.take<T>((kMostBlockSteps + halo_) * width);
+    packed_ = arena.take<T>((kSpanSteps + kMostBlockSteps + halo_) * width);
     q_ = arena.take<T>(kMostBlockSteps * width);
     weight_ = arena.take<T>(taps * width);
     bias_ = arena.take<T>(width);
@@ -153,6 +209,7 @@ class FactorStream {
   void open(const Tile& tile) {
     const bool same_channels = tile_.first == tile.first && tile_.channels == tile.channels;
     tile_ = tile;
+    span_ = {};
     if (!filtered() || same_channels) {
       return;
     }
@@ -170,7 +227,20 @@ class FactorStream {
 
   /// Reads x from `halo()` steps before the block.
   void read(Block block) {
-    x_ = read_rows(type_, factor_->x, tile_, {block.begin - halo(), block.steps + halo()}, packed_);
+    const Block wanted{block.begin - halo(), block.steps + halo()};
+    const Strides& strides = factor_->x.strides;
+    if (!has_spans(strides)) {
+      x_ = read_rows(type_, factor_->x, tile_, wanted, packed_);
+      return;
+    }
+    if (wanted.begin < span_.begin || wanted.end() > span_.end()) {
+      // From a multiple of the step of a square on: it reads whole cache lines, once.
+      const std::int64_t begin = wanted.begin < 0 ? wanted.begin : wanted.begin & -kMostBlockSteps;
+      const std::int64_t end = block.begin + kSpanSteps;
+      span_ = {begin, (end < length_ ? end : length_) - begin};
+      read_rows(type_, factor_->x, tile_, span_, packed_);
+    }
+    x_ = {packed_ + (wanted.begin - span_.begin) * width_, width_};
   }
   /// What read() left: its first row is halo() steps before the block.
   [[nodiscard]] Rows<const T> x() const { return x_; }
@@ -223,9 +293,11 @@ class FactorStream {
 
   const Factor* factor_;
   DataType type_;
+  std::int64_t length_;
   std::int64_t width_;
   std::int64_t halo_;
   Tile tile_{-1, -1, 0, 0};
+  Block span_;  // steps in packed_, where time steps are adjacent
   Rows<const T> x_{};
   T* packed_;
   T* q_;
@@ -242,11 +314,12 @@ class FactorGradientStream {
  public:
   FactorGradientStream(const GatedConvShape& shape, std::int64_t width, const FactorStream<T>& of,
                        const FactorGradient* gradient, Arena& arena)
-      : of_(of), gradient_(gradient), type_(shape.type), width_(width), taps_(shape.taps) {
-    const std::int64_t halo = taps_ > 0 ? taps_ - 1 : 0;
-    const std::int64_t most = halo > kMostBlockSteps ? halo : kMostBlockSteps;
-    dq_ = arena.take<T>((halo + most) * width);
-    packed_ = arena.take<T>(most * width);
+      : of_(of),
+        gradient_(gradient),
+        width_(width),
+        taps_(shape.taps),
+        dx_(shape.type, width, most_steps(shape), &gradient->dx, arena) {
+    dq_ = arena.take<T>((most_steps(shape) + shape.taps) * width);
     recent_sums_ = arena.take<T>((taps_ + 1) * width);
     sums_ = arena.take<double>((taps_ + 1) * width);
   }
@@ -263,26 +336,27 @@ class FactorGradientStream {
   /// Before the first block of a row.
   void open(const Tile& tile) {
     tile_ = tile;
+    dx_.open(tile);
     for (std::int64_t i = 0; i < of_.halo() * width_; ++i) {
       dq_[i] = 0;
     }
   }
 
-  [[nodiscard]] bool filtered() const { return of_.filtered(); }
-
   /// Where to put dq of the block; finish with write().
   Rows<T> dq(Block block) {
-    return of_.filtered() ? Rows<T>{dq_ + of_.halo() * width_, width_}
-                          : rows_to_write(type_, gradient_->dx, tile_, block, packed_);
+    return of_.filtered() ? Rows<T>{dq_ + of_.halo() * width_, width_} : dx_.rows(block);
   }
 
   void write(Block block) {
     if (!of_.filtered()) {
-      return write_rows(type_, packed_, tile_, block, gradient_->dx);
+      return dx_.write(block);
     }
     const Block complete{block.begin - of_.halo(), block.steps};
     if (taps_ == 3) {
-      filter3(complete);
+      const Rows<T> dx = dx_.rows(complete);
+      dx.use == Use::kResult ? filter3<Use::kResult>(complete, dx)
+                             : filter3<Use::kSoon>(complete, dx);
+      dx_.write(complete);
     } else {
       add_to_sums(block);
       transposed_filter(complete);
@@ -301,7 +375,10 @@ class FactorGradientStream {
     for (std::int64_t i = 0; i < halo * width_; ++i) {
       dq_[halo * width_ + i] = 0;
     }
-    transposed_filter({L - halo, halo});
+    if (halo > 0) {
+      transposed_filter({L - halo, halo});
+    }
+    dx_.close();
   }
 
   /// After the last row of a tile.
@@ -324,10 +401,14 @@ class FactorGradientStream {
   }
 
  private:
+  static std::int64_t most_steps(const GatedConvShape& shape) {
+    return shape.taps > kMostBlockSteps ? shape.taps : kMostBlockSteps;
+  }
+
   /// dx[t] = sum_r weight_r dq[t + r] for the steps whose dq is complete.
   void transposed_filter(Block block) {
     const Tag tag;
-    const Rows<T> dx = rows_to_write(type_, gradient_->dx, tile_, block, packed_);
+    const Rows<T> dx = dx_.rows(block);
     for_vectors<T>(width_, block.steps, [&](std::int64_t c, std::int64_t t) HWY_ATTR {
       V sum = hn::Mul(hn::LoadU(tag, of_.weight(0) + c), hn::LoadU(tag, dq_ + t * width_ + c));
       for (std::int64_t r = 1; r < taps_; ++r) {
@@ -336,7 +417,7 @@ class FactorGradientStream {
       }
       hn::StoreU(sum, tag, dx.data + t * dx.stride + c);
     });
-    write_rows(type_, packed_, tile_, block, gradient_->dx);
+    dx_.write(block);
   }
 
   void add_to_sums(Block block) {
@@ -356,11 +437,11 @@ class FactorGradientStream {
   }
 
   /// add_to_sums and transposed_filter in one pass, for three taps.
-  void filter3(Block complete) {
+  template <Use kUse>
+  void filter3(Block complete, Rows<T> dx) {
     const Tag tag;
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(tag));
     const Rows<const T> x = of_.x();
-    const Rows<T> dx = rows_to_write(type_, gradient_->dx, tile_, complete, packed_);
     for (std::int64_t c = 0; c < width_; c += lanes) {
       const V w0 = hn::LoadU(tag, of_.weight(0) + c);
       const V w1 = hn::LoadU(tag, of_.weight(1) + c);
@@ -382,7 +463,7 @@ class FactorGradientStream {
         sum2 = hn::MulAdd(dq0, x2, sum2);
         sum = hn::Add(sum, dq0);
         const V older = hn::MulAdd(w1, dq1, hn::Mul(w0, dq2));
-        store_rows<Use::kResult>(tag, hn::MulAdd(w2, dq0, older), dx.data + t * dx.stride + c);
+        store_rows<kUse>(tag, hn::MulAdd(w2, dq0, older), dx.data + t * dx.stride + c);
         x2 = x1;
         x1 = x0;
         dq2 = dq1;
@@ -393,7 +474,6 @@ class FactorGradientStream {
       hn::StoreU(sum2, tag, sums + 2 * width_);
       hn::StoreU(sum, tag, sums + 3 * width_);
     }
-    write_rows(type_, packed_, tile_, complete, gradient_->dx);
   }
 
   /// The last blocks were summed in T, their sums are summed in float64: the error does not grow
@@ -409,12 +489,11 @@ class FactorGradientStream {
 
   const FactorStream<T>& of_;
   const FactorGradient* gradient_;
-  DataType type_;
   std::int64_t width_;
   std::int64_t taps_;
   Tile tile_{};
+  ResultStream<T> dx_;
   T* dq_;
-  T* packed_;
   T* recent_sums_;
   double* sums_;
   std::int64_t blocks_ = 0;

@@ -13,6 +13,10 @@ namespace hyena::kernels::cpu {
 constexpr std::int64_t kBlockSteps = 8;
 constexpr std::int64_t kMostBlockSteps = 16;
 
+/// Time steps unpacked at once where they are adjacent in memory: a block of them would touch a page
+/// per channel for half a cache line. 2026-11-27.
+constexpr std::int64_t kSpanSteps = 64;
+
 /// Vectors side by side in a tile of channels, at most. A tile visits L pages of memory per chunk
 /// of p, and the hardware prefetcher starts anew on each. Forward + backward on two threads, D =
 /// 768, ns per element with 8, 12 and 24 vectors: 1K 8.1, 7.4, 6.5; 4K 9.1, 8.5, 8.1; 16K 13.0,
