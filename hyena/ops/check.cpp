@@ -57,4 +57,10 @@ void check_parameter(std::string_view op, std::string_view name, const at::Tenso
                     " for an input of ", type, ", got ", tensor.scalar_type(), ".");
 }
 
+void check_gradient(std::string_view op, std::string_view name, const at::Tensor& gradient,
+                    const at::Tensor& reference, std::initializer_list<Dim> dims) {
+  check_shape(op, name, gradient, dims);
+  check_parameter(op, name, gradient, reference);
+}
+
 }  // namespace hyena::ops

@@ -29,4 +29,8 @@ void check_parameter(std::string_view op, std::string_view name, const at::Tenso
 /// Throws c10::ValueError unless `tensor` is float32, float64, bfloat16 or float16.
 void check_floating(std::string_view op, std::string_view name, const at::Tensor& tensor);
 
+/// check_shape and check_parameter, for the gradient of what an op made of `reference`.
+void check_gradient(std::string_view op, std::string_view name, const at::Tensor& gradient,
+                    const at::Tensor& reference, std::initializer_list<Dim> dims);
+
 }  // namespace hyena::ops

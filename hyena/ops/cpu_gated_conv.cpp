@@ -143,22 +143,13 @@ Filter taps_of(const PreparedFilters& filters, std::int64_t o, std::int64_t coun
           .skip_D = skip_MD ? skip_MD->select(0, o).to(type).contiguous() : at::Tensor()};
 }
 
-/// Of as many taps as the transform takes: one spectrum for every length that `plan` would serve.
-at::Tensor make_spectrum(const PreparedFilters& filters, std::int64_t o,
-                         const kernels::GatedConvPlan& plan, at::ScalarType type) {
-  kernels::GatedConvShape shape = plan.shape();
-  shape.batch = 1;
-  shape.taps = 0;
-  shape.length = plan.transform_length();
-  shape.filter_length = std::min(filters.h_MDK().size(2), shape.length);
-  shape.lane_axis = plan.lane_axis();
-  const kernels::GatedConvPlan maker(shape);
-  const Filter filter = taps_of(filters, o, shape.filter_length, type);
+at::Tensor make_spectrum(const Filter& filter, const kernels::GatedConvPlan& plan) {
+  const at::ScalarType type = filter.h_DK.scalar_type();
   at::Tensor spectrum =
       empty_kept({static_cast<std::int64_t>(plan.spectrum_bytes() / at::elementSize(type))}, type);
-  on_threads(maker.num_backward_items(), maker.forward_workspace_bytes(),
+  on_threads(plan.num_backward_items(), plan.forward_workspace_bytes(),
              [&](std::int64_t begin, std::int64_t end, void* workspace) {
-               kernels::gated_conv_spectrum(maker, raw(filter), begin, end,
+               kernels::gated_conv_spectrum(plan, raw(filter), begin, end,
                                             spectrum.mutable_data_ptr(), workspace);
              });
   return spectrum;
@@ -170,14 +161,16 @@ GatedConv::GatedConv(const at::Tensor& like_BDL, std::int64_t taps, const Prepar
                      std::int64_t o)
     : plan_(shape_of(like_BDL, taps, std::min(filters.h_MDK().size(2), like_BDL.size(2)))) {
   const auto type = filter_type(like_BDL);
+  const std::int64_t count = plan_.shape().filter_length;
   if (plan_.spectrum_bytes() == 0) {
-    filter_ = taps_of(filters, o, plan_.shape().filter_length, type);
+    filter_ = taps_of(filters, o, count, type);
     return;
   }
-  const SpectrumKey key{plan_.transform_length(), static_cast<std::int64_t>(plan_.lane_axis()),
+  const SpectrumKey key{plan_.transform_length(), count,
+                        static_cast<std::int64_t>(plan_.lane_axis()),
                         static_cast<std::int64_t>(type)};
-  filter_.spectrum =
-      filters.spectrum(o, key, [&] { return make_spectrum(filters, o, plan_, type); });
+  filter_.spectrum = filters.spectrum(
+      o, key, [&] { return make_spectrum(taps_of(filters, o, count, type), plan_); });
 }
 
 void GatedConv::forward(const Factor& post, const Factor& pre, const Factor& v,
@@ -298,6 +291,9 @@ class Mixer {
                              chunk(steps_.post(o)), chunk(steps_.pre(o)), dv,
                              {.h_DK = d.h_MDK.select(0, o), .skip_D = row_or_none(d.skip_MD, o)});
       dy = dv.x_BDL;
+      if (!first) {
+        outputs[static_cast<std::size_t>(o - 1)] = at::Tensor();
+      }
     }
     return d;
   }

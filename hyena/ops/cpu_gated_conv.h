@@ -57,8 +57,8 @@ class GatedConv {
   Filter filter_;
 };
 
-/// hyena_mixer of any order and mode, and its backward; arguments were checked. A (B, D, L) tensor
-/// is kept per long convolution but the last, nothing else of that size.
+/// hyena_mixer of any order and mode, and its backward; arguments were checked. The backward keeps
+/// a (B, D, L) tensor per long convolution but the last, and the gradients of one.
 [[nodiscard]] at::Tensor mixer_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
                                        const std::optional<at::Tensor>& bias_C,
                                        const at::Tensor& h_MDK,

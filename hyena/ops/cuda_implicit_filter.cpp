@@ -73,10 +73,11 @@ at::Tensor empty_parts(const at::Tensor& x_CK) {
 
 }  // namespace
 
-bool supports_filter(const at::Tensor& z_KE, const FilterWindow& window) {
+bool supports_filter(const at::Tensor& z_KE, at::TensorList weights, const FilterWindow& window) {
   constexpr std::int64_t kMostBlocks = 65535;  // of a grid's y
   return z_KE.is_cuda() && z_KE.scalar_type() == at::kFloat && z_KE.numel() > 0 &&
-         !window.normalized && z_KE.size(0) <= kMostBlocks * kernels::kFilterBlock &&
+         weights.back().numel() > 0 && !window.normalized &&
+         z_KE.size(0) <= kMostBlocks * kernels::kFilterBlock &&
          kernels::implicit_filter_cuda_supports(z_KE.get_device());
 }
 

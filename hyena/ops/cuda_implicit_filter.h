@@ -9,9 +9,10 @@
 
 namespace hyena::ops::cuda {
 
-/// True where the kernels run: float32, no normalisation, K <= 65535 blocks, a device that has
-/// them. Always false in a build without CUDA.
-[[nodiscard]] bool supports_filter(const at::Tensor& z_KE, const FilterWindow& window);
+/// True where the kernels run: float32, no normalisation, nothing empty, K <= 65535 blocks, a
+/// device that has them. Always false in a build without CUDA.
+[[nodiscard]] bool supports_filter(const at::Tensor& z_KE, at::TensorList weights,
+                                   const FilterWindow& window);
 
 /// As the op and its composed backward; arguments were checked and supports_filter() holds. Passes
 /// over (C, K): two forward (product, window), six with the backward, dh read once.

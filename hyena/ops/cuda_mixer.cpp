@@ -1,6 +1,7 @@
 #include "hyena/ops/cuda_mixer.h"
 
 #include <ATen/ATen.h>
+#include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
@@ -40,12 +41,13 @@ at::Tensor empty_rows(const at::Tensor& like_BCL, std::int64_t channels) {
   return like_BCL.new_empty({like_BCL.size(0), channels, padded(L)}).narrow(2, 0, L);
 }
 
-/// `x_BCL` itself where its rows are dense and padded(L) apart, else a copy that is.
+/// `x_BCL` itself where its rows are dense, padded(L) apart and begin at 16 bytes, else a copy.
 at::Tensor in_rows(const at::Tensor& x_BCL) {
   const std::int64_t L = x_BCL.size(2);
   const std::int64_t C = x_BCL.size(1);
   const std::int64_t row = padded(L);
-  if (x_BCL.stride(2) == 1 && x_BCL.stride(1) == row && x_BCL.stride(0) == C * row) {
+  const bool aligned = reinterpret_cast<std::uintptr_t>(x_BCL.const_data_ptr()) % 16 == 0;
+  if (aligned && x_BCL.stride(2) == 1 && x_BCL.stride(1) == row && x_BCL.stride(0) == C * row) {
     return x_BCL;
   }
   at::Tensor copy = empty_rows(x_BCL, C);
@@ -98,10 +100,15 @@ struct Call {
         weight_CT(single(weight)),
         bias_C(bias ? single(*bias) : at::Tensor()) {
     const auto make = [&] { return make_spectrum(shape, h_MDK, skip_MD, stream); };
-    spectrum = kept.filters == nullptr
-                   ? make()
-                   : kept.filters->spectrum(
-                         kept.o, {shape.length, shape.batch, static_cast<int>(shape.type)}, make);
+    // What a capture makes exists when the graph is replayed, not before.
+    const bool keeps =
+        kept.filters != nullptr &&
+        c10::cuda::currentStreamCaptureStatusMayInitCtx() == c10::cuda::CaptureStatus::None;
+    spectrum = keeps ? kept.filters->spectrum(kept.o,
+                                              {shape.length, shape.filter_length, shape.batch,
+                                               static_cast<std::int64_t>(shape.type)},
+                                              make)
+                     : make();
   }
 };
 

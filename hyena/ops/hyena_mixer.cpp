@@ -27,6 +27,16 @@ std::int64_t order_of(std::int64_t M, MixerMode mode) {
   return mode == MixerMode::kSafari ? M + 1 : M;
 }
 
+/// Not split(), which gives one chunk where there are no channels.
+std::vector<at::Tensor> chunks(const at::Tensor& q_BCL, std::int64_t count) {
+  const std::int64_t D = q_BCL.size(1) / count;
+  std::vector<at::Tensor> parts;
+  for (std::int64_t i = 0; i < count; ++i) {
+    parts.push_back(q_BCL.narrow(1, i * D, D));
+  }
+  return parts;
+}
+
 OptionalTensor row(const OptionalTensor& skip_MD, std::int64_t o) {
   return skip_MD ? OptionalTensor(skip_MD->select(0, o)) : std::nullopt;
 }
@@ -50,8 +60,7 @@ at::Tensor hyena_mixer(const at::Tensor& p_BCL, const at::Tensor& short_weight_C
                        const OptionalTensor& skip_MD, MixerMode mode) {
   const std::int64_t M = h_MDK.size(0);
   const std::int64_t N = order_of(M, mode);
-  const auto q =
-      composed::short_conv(p_BCL, short_weight_CT, short_bias_C).split(h_MDK.size(1), /*dim=*/1);
+  const auto q = chunks(composed::short_conv(p_BCL, short_weight_CT, short_bias_C), N + 1);
   const auto at_order = [&q](std::int64_t i) { return q[static_cast<std::size_t>(i)]; };
   at::Tensor v = at_order(N);
   for (std::int64_t o = 0; o < M; ++o) {
@@ -71,8 +80,7 @@ Gradients hyena_mixer_backward(const at::Tensor& dy_BDL, const at::Tensor& p_BCL
   const std::int64_t M = h_MDK.size(0);
   const std::int64_t N = order_of(M, mode);
   const bool safari = mode == MixerMode::kSafari;
-  const auto q =
-      composed::short_conv(p_BCL, short_weight_CT, short_bias_C).split(h_MDK.size(1), /*dim=*/1);
+  const auto q = chunks(composed::short_conv(p_BCL, short_weight_CT, short_bias_C), N + 1);
   std::vector<at::Tensor> dq(q.size());
   const auto index = [](std::int64_t i) { return static_cast<std::size_t>(i); };
   // The gate of long convolution o, and the tensor it multiplies: safari gates the input v of the
@@ -181,6 +189,9 @@ Gradients backward(const at::Tensor& dy_BDL, const at::Tensor& p_BCL,
                    const at::Tensor& h_MDK, const OptionalTensor& skip_MD,
                    c10::string_view mode_name) {
   const MixerMode mode = mixer_mode(mode_name);
+  check(p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, mode);
+  check_gradient("hyena_mixer_backward", "dy", dy_BDL, p_BCL,
+                 {{"B", p_BCL.size(0)}, {"D", h_MDK.size(1)}, {"L", p_BCL.size(2)}});
   Gradients d;
   if (cpu::supports(p_BCL)) {
     auto fused =
@@ -197,9 +208,9 @@ Gradients backward(const at::Tensor& dy_BDL, const at::Tensor& p_BCL,
                                        mode);
   }
   auto& [dp, dweight, dbias, dh, dskip] = d;
-  const at::Tensor none = h_MDK.new_empty({0});
-  return {in_layout_of(p_BCL, dp), dweight.contiguous(), short_bias_C ? dbias : none,
-          dh.contiguous(), skip_MD ? dskip : none};
+  const auto none = [&] { return h_MDK.new_empty({0}); };  // results may not share memory
+  return {in_layout_of(p_BCL, dp), dweight.contiguous(), short_bias_C ? dbias : none(),
+          dh.contiguous(), skip_MD ? dskip : none()};
 }
 
 at::Tensor forward_meta(const at::Tensor& p_BCL, const at::Tensor& /*short_weight_CT*/,
@@ -213,10 +224,10 @@ Gradients backward_meta(const at::Tensor& /*dy_BDL*/, const at::Tensor& p_BCL,
                         const at::Tensor& h_MDK, const OptionalTensor& skip_MD,
                         c10::string_view /*mode*/) {
   const auto empty_like = [](const at::Tensor& x) { return x.new_empty_symint(x.sym_sizes()); };
-  const at::Tensor none = h_MDK.new_empty({0});
+  const auto none = [&] { return h_MDK.new_empty({0}); };
   return {empty_in_layout_of(p_BCL, p_BCL.sym_size(1)), empty_like(short_weight_CT),
-          short_bias_C ? empty_like(*short_bias_C) : none, empty_like(h_MDK),
-          skip_MD ? empty_like(*skip_MD) : none};
+          short_bias_C ? empty_like(*short_bias_C) : none(), empty_like(h_MDK),
+          skip_MD ? empty_like(*skip_MD) : none()};
 }
 
 at::Tensor call_forward(const at::Tensor& p_BCL, const at::Tensor& short_weight_CT,
@@ -272,11 +283,12 @@ at::Tensor hyena_mixer(const at::Tensor& p_BCL, const at::Tensor& short_weight_C
   return call_forward(p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, to_string(mode));
 }
 
-at::Tensor hyena_mixer_prepared(const at::Tensor& p_BCL, const at::Tensor& short_weight_CT,
+at::Tensor hyena_mixer_prepared(const at::Tensor& given_BCL, const at::Tensor& short_weight_CT,
                                 const OptionalTensor& short_bias_C, const PreparedFilters& filters,
                                 MixerMode mode) {
   const at::NoGradGuard no_gradient;
-  check_shape("hyena_mixer", "p", p_BCL, {{"B", kAny}, {"C", kAny}, {"L", kAny}});
+  check_shape("hyena_mixer", "p", given_BCL, {{"B", kAny}, {"C", kAny}, {"L", kAny}});
+  const at::Tensor p_BCL = given_BCL.resolve_neg();  // the dispatcher's work, which is not asked
   const std::int64_t taps = std::min(filters.h_MDK().size(2), p_BCL.size(2));
   const at::Tensor h_MDK = filters.h_MDK().narrow(2, 0, taps);
   const OptionalTensor& skip_MD = filters.skip_MD();

@@ -188,7 +188,7 @@ at::Tensor forward(const at::Tensor& z_KE, at::TensorList weights, at::TensorLis
   if (cpu::supports_filter(z_KE, weights, window)) {
     return cpu::implicit_filter(z_KE, weights, biases, freq_W, window, M, channel_layout(layout));
   }
-  if (cuda::supports_filter(z_KE, window)) {
+  if (cuda::supports_filter(z_KE, weights, window)) {
     return cuda::implicit_filter(z_KE, weights, biases, freq_W, window, M, channel_layout(layout));
   }
   return composed::implicit_filter(z_KE, weights.vec(), biases.vec(), freq_W, window, M,
@@ -201,11 +201,14 @@ Gradients backward(const at::Tensor& dh_MDK, const at::Tensor& z_KE, at::TensorL
                    const OptionalTensor& deltas_C, double shift, bool normalized, std::int64_t M,
                    c10::string_view layout) {
   const FilterWindow window = window_of(t_K, deltas_C, shift, normalized);
+  check(z_KE, weights, biases, freq_W, window, M);
+  check_gradient("implicit_filter_backward", "dh", dh_MDK, z_KE,
+                 {{"M", M}, {"D", weights[weights.size() - 1].size(0) / M}, {"K", z_KE.size(0)}});
   auto gradients =
       cpu::supports_filter(z_KE, weights, window)
           ? cpu::implicit_filter_backward(dh_MDK, z_KE, weights, biases, freq_W, window, M,
                                           channel_layout(layout))
-      : cuda::supports_filter(z_KE, window)
+      : cuda::supports_filter(z_KE, weights, window)
           ? cuda::implicit_filter_backward(dh_MDK, z_KE, weights, biases, freq_W, window, M,
                                            channel_layout(layout))
           : composed::implicit_filter_backward(dh_MDK, z_KE, weights.vec(), biases.vec(), freq_W,

@@ -184,7 +184,10 @@ at::Tensor forward(const at::Tensor& u_BDL, const at::Tensor& h_DK, const Option
 Gradients backward(const at::Tensor& dy_BDL, const at::Tensor& u_BDL, const at::Tensor& h_DK,
                    const OptionalTensor& skip_D, const OptionalTensor& reverse_DK,
                    c10::string_view algorithm) {
-  const at::Tensor none = h_DK.new_empty({0});
+  check(u_BDL, h_DK, skip_D, reverse_DK);
+  check_gradient("long_conv_backward", "dy", dy_BDL, u_BDL,
+                 {{"B", u_BDL.size(0)}, {"D", u_BDL.size(1)}, {"L", u_BDL.size(2)}});
+  const auto none = [&] { return h_DK.new_empty({0}); };  // results may not share memory
   if (parse(algorithm) != LongConvAlgorithm::kDirect && cpu::supports(u_BDL)) {
     const cpu::Filter filter = cpu_filter(h_DK, skip_D, reverse_DK);
     const auto gradient_of = [](const at::Tensor& x) {
@@ -197,16 +200,16 @@ Gradients backward(const at::Tensor& dy_BDL, const at::Tensor& u_BDL, const at::
     cpu::GatedConv(u_BDL, /*taps=*/0, filter)
         .backward({}, {}, {.x_BDL = u_BDL}, dy_BDL.to(u_BDL.scalar_type()), {}, {}, {.x_BDL = du},
                   d);
-    return {du, d.h_DK, skip_D ? d.skip_D : none, reverse_DK ? d.reverse_DK : none};
+    return {du, d.h_DK, skip_D ? d.skip_D : none(), reverse_DK ? d.reverse_DK : none()};
   }
   if (cuda_kernel_runs(u_BDL, h_DK, reverse_DK, parse(algorithm))) {
     auto [du, dh, dskip] = cuda::long_conv_backward(dy_BDL, u_BDL, h_DK, skip_D);
-    return {in_layout_of(u_BDL, du), dh.contiguous(), skip_D ? dskip : none, none};
+    return {in_layout_of(u_BDL, du), dh.contiguous(), skip_D ? dskip : none(), none()};
   }
   auto [du, dh, dskip, dreverse] =
       composed::long_conv_backward(dy_BDL, u_BDL, h_DK, skip_D, reverse_DK);
-  return {in_layout_of(u_BDL, du), dh.contiguous(), skip_D ? dskip : none,
-          reverse_DK ? dreverse.contiguous() : none};
+  return {in_layout_of(u_BDL, du), dh.contiguous(), skip_D ? dskip : none(),
+          reverse_DK ? dreverse.contiguous() : none()};
 }
 
 at::Tensor forward_meta(const at::Tensor& u_BDL, const at::Tensor& /*h_DK*/,
@@ -218,10 +221,10 @@ at::Tensor forward_meta(const at::Tensor& u_BDL, const at::Tensor& /*h_DK*/,
 Gradients backward_meta(const at::Tensor& /*dy_BDL*/, const at::Tensor& u_BDL,
                         const at::Tensor& h_DK, const OptionalTensor& skip_D,
                         const OptionalTensor& reverse_DK, c10::string_view /*algorithm*/) {
-  const at::Tensor none = h_DK.new_empty({0});
+  const auto none = [&] { return h_DK.new_empty({0}); };
   return {empty_in_layout_of(u_BDL, u_BDL.sym_size(1)), h_DK.new_empty_symint(h_DK.sym_sizes()),
-          skip_D ? skip_D->new_empty_symint(skip_D->sym_sizes()) : none,
-          reverse_DK ? reverse_DK->new_empty_symint(reverse_DK->sym_sizes()) : none};
+          skip_D ? skip_D->new_empty_symint(skip_D->sym_sizes()) : none(),
+          reverse_DK ? reverse_DK->new_empty_symint(reverse_DK->sym_sizes()) : none()};
 }
 
 at::Tensor call_forward(const at::Tensor& u_BDL, const at::Tensor& h_DK,

@@ -5,7 +5,8 @@
 
 namespace hyena::ops::cuda {
 
-bool supports_filter(const at::Tensor& /*z_KE*/, const FilterWindow& /*window*/) {
+bool supports_filter(const at::Tensor& /*z_KE*/, at::TensorList /*weights*/,
+                     const FilterWindow& /*window*/) {
   return false;
 }
 

@@ -16,13 +16,15 @@
 namespace hyena::ops {
 
 /// What a spectrum depends on beside its filter; each kernel has its own meaning of the numbers.
-using SpectrumKey = std::array<std::int64_t, 3>;
+using SpectrumKey = std::array<std::int64_t, 4>;
 
 /// Filters and skips as hyena_mixer takes them, and the spectrum of each, made by the first call
 /// that wants it. A later change of the tensors in place is not noticed. Calls from several threads
-/// are safe; on CUDA they share one stream, or the caller orders them.
+/// are safe; on CUDA they share one stream, or the caller orders them. A call inside a CUDA graph's
+/// capture keeps nothing, and where it finds a spectrum the graph needs this object for as long as
+/// it is replayed, with no call of another length meanwhile.
 ///
-/// Memory: on the CPU a spectrum is twice the size of its filter, rounded up to a transform's size.
+/// Memory: on the CPU a spectrum of D filters is 2 N D scalars, N the transform's points.
 class PreparedFilters {
  public:
   PreparedFilters(at::Tensor h_MDK, std::optional<at::Tensor> skip_MD);
@@ -46,9 +48,8 @@ class PreparedFilters {
   mutable std::vector<Kept> kept_;
 };
 
-/// hyena_mixer with the first L taps of `filters`, which may have more. No gradient flows. Equal to
-/// hyena_mixer within the bounds of the kernels, not bit for bit: the transform may cover taps
-/// beyond L, which reach no output. @throws c10::ValueError as hyena_mixer.
+/// hyena_mixer with the first L taps of `filters`, which may have more: the same bits. No gradient
+/// flows. @throws c10::ValueError as hyena_mixer.
 [[nodiscard]] at::Tensor hyena_mixer_prepared(const at::Tensor& p_BCL,
                                               const at::Tensor& short_weight_CT,
                                               const std::optional<at::Tensor>& short_bias_C,

@@ -76,6 +76,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& dq_BCL
                                                         const at::Tensor& p_BCL,
                                                         const at::Tensor& weight_CT,
                                                         bool has_bias) {
+  check(p_BCL, weight_CT, std::nullopt);
+  check_gradient("short_conv_backward", "dq", dq_BCL, p_BCL,
+                 {{"B", p_BCL.size(0)}, {"C", p_BCL.size(1)}, {"L", p_BCL.size(2)}});
   auto [dp, dweight, dbias] = composed::short_conv_backward(dq_BCL, p_BCL, weight_CT, has_bias);
   return {in_layout_of(p_BCL, dp), dweight, has_bias ? dbias : weight_CT.new_empty({0})};
 }

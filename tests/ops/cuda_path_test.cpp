@@ -268,7 +268,7 @@ TEST_F(CudaPath, ImplicitFilterIsWithinItsRounding) {
           }
           in.dh_MDK = normal({M, D, K}, ++seed);
           const FilterInputs single = in.as(at::kFloat);
-          ASSERT_TRUE(cuda::supports_filter(single.z_KE, single.window));
+          ASSERT_TRUE(cuda::supports_filter(single.z_KE, single.weights, single.window));
           const auto exact =
               results_of(composed::implicit_filter, single.as(at::kDouble), M, layout);
           const auto moved = results_of(composed::implicit_filter,

@@ -3,6 +3,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>
@@ -195,6 +196,45 @@ TEST(Errors, HyenaMatrix) {
             "[hyena_matrix] h: expected shape (M, D, K), got (3, 7): rank differs.");
   EXPECT_EQ(value_error_of([] { (void)toeplitz_matrix(f32({7}), 7); }),
             "[toeplitz_matrix] h: expected shape (D, K), got (7): rank differs.");
+}
+
+/// The backward ops are public, too: what they are given is checked like the forward's arguments.
+TEST(Errors, Backward) {
+  const auto error = [](const char* op, torch::jit::Stack stack) {
+    return value_error_of([&] {
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow((std::string("hyena::") + op).c_str(), "")
+          .callBoxed(&stack);
+    });
+  };
+  const c10::IValue none;
+  const at::Tensor u = f32({2, 3, 7});
+  EXPECT_EQ(error("short_conv_backward", {f32({2, 3, 6}), u, f32({3, 2}), true}),
+            "[short_conv_backward] dq: expected shape (B=2, C=3, L=7), got (2, 3, 6): L differs.");
+  EXPECT_EQ(error("short_conv_backward", {u, u, f32({4, 2}), true}),
+            "[short_conv] weight: expected shape (C=3, T), got (4, 2): C differs.");
+  EXPECT_EQ(error("long_conv_backward", {f32({1, 1, 1}), u, f32({3, 7}), none, none, "auto"}),
+            "[long_conv_backward] dy: expected shape (B=2, D=3, L=7), got (1, 1, 1): B, D, L "
+            "differs.");
+  EXPECT_EQ(error("long_conv_backward", {u, u, f32({3, 7}), f32({1}), none, "auto"}),
+            "[long_conv] skip: expected shape (D=3), got (1): D differs.");
+  const at::Tensor p = f32({2, 9, 7});
+  EXPECT_EQ(error("hyena_mixer_backward",
+                  {f64({2, 3, 7}), p, f32({9, 3}), none, f32({1, 3, 7}), none, "safari"}),
+            "[hyena_mixer_backward] dy: expected Float for an input of Float, got Double.");
+  EXPECT_EQ(error("hyena_mixer_backward",
+                  {f32({2, 9, 7}), p, f32({9, 3}), none, f32({1, 3, 7}), none, "safari"}),
+            "[hyena_mixer_backward] dy: expected shape (B=2, D=3, L=7), got (2, 9, 7): D differs.");
+  EXPECT_EQ(
+      error("hyena_mixer_backward", {u, p, f32({9, 3}), none, f32({1, 3, 8}), none, "safari"}),
+      "[hyena_mixer] h: expected 1 <= K <= L=7 taps, got K=8: cut the filter to its first L "
+      "taps.");
+  const std::vector<at::Tensor> weights{f32({4, 5}), f32({6, 4})};
+  EXPECT_EQ(error("implicit_filter_backward",
+                  {f32({1, 1, 1}), f32({9, 5}), weights, std::vector<at::Tensor>{f32({4})},
+                   f32({4}), none, none, 0.0, false, 2, "safari"}),
+            "[implicit_filter_backward] dh: expected shape (M=2, D=3, K=9), got (1, 1, 1): M, D, K "
+            "differs.");
 }
 
 }  // namespace

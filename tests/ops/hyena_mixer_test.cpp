@@ -1,6 +1,7 @@
 #include "hyena/ops/hyena_mixer.h"
 
 #include <functional>
+#include <tuple>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -174,11 +175,13 @@ TEST(HyenaMixer, OutputFollowsTheLayoutOfItsInput) {
   }
 }
 
-TEST(HyenaMixer, EmptyBatchAndEmptyLength) {
+TEST(HyenaMixer, EmptyBatchChannelsAndLength) {
+  using Sizes = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
   for (const MixerCase& c : orders()) {
-    for (const auto& [B, L] : {std::pair<std::int64_t, std::int64_t>{0, 5}, {2, 0}, {0, 0}}) {
+    for (const auto& [B, D, L] : {Sizes{0, 3, 5}, {2, 3, 0}, {0, 3, 0}, {2, 0, 5}}) {
       MixerCase empty = c;
       empty.B = B;
+      empty.D = D;
       empty.L = empty.K = L;
       SCOPED_TRACE(empty.text());
       const MixerInputs in = mixer_inputs(empty, 3);

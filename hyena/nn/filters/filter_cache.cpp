@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
@@ -38,12 +39,14 @@ FilterCache::Shared FilterCache::get(const std::vector<at::Tensor>& sources, std
     const auto doubled =
         static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(length)));
     const std::int64_t taps = std::max(length, std::min(longest, doubled));
+    // Versions from before `make`: what changes meanwhile is a change.
+    std::vector<Source> current;
+    for (const at::Tensor& tensor : sources) {
+      current.push_back({tensor.variable_data(), static_cast<std::uint32_t>(tensor._version())});
+    }
     filters_ = make(taps);
     made_for_ = taps;
-    sources_.clear();
-    for (const at::Tensor& tensor : sources) {
-      sources_.push_back({tensor.variable_data(), static_cast<std::uint32_t>(tensor._version())});
-    }
+    sources_ = std::move(current);
   }
   return filters_;
 }

@@ -16,9 +16,10 @@ namespace hyena::nn {
 using ops::PreparedFilters;
 
 /// Holds one set of filters, (M, D, K), and with it their spectra. A change of its sources is
-/// noticed when it goes through LibTorch: an operation in place (an optimizer, a loaded
-/// checkpoint), another dtype or device, other data. What writes to the memory behind LibTorch's
-/// back, through data_ptr() or .data(), is not. Calls from several threads are safe.
+/// noticed when LibTorch counts it: an operation in place (an optimizer, a loaded checkpoint),
+/// another dtype or device, other data. What writes to the memory uncounted is not: data_ptr(),
+/// .data(), LibTorch's fused optimizer kernels, a replayed CUDA graph. Calls from several threads
+/// are safe; on CUDA they share one stream, or the caller orders them.
 class FilterCache {
  public:
   using Shared = std::shared_ptr<const PreparedFilters>;

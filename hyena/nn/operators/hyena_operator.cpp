@@ -135,7 +135,7 @@ FilterCache::Shared HyenaOperatorImpl::prepared_filters(std::int64_t length) {
         skip_MD.defined() ? std::optional(skip_MD) : std::nullopt);
   };
   if (is_training()) {
-    return make(length);
+    return make(std::max<std::int64_t>(length, 1));  // no filter has no taps
   }
   std::vector<at::Tensor> sources = filter_->parameters();
   const std::vector<at::Tensor> buffers = filter_->buffers();
