@@ -3,7 +3,7 @@
 // kernels.
 //
 //   build/cpu/bin/hyena_bench_cpu [--benchmark_filter=forward/length:1024] [--channels=N]
-//                                 [--tokens=N]
+//                                 [--tokens=N] [--taps=N]
 //
 // "per_element" is wall time per (b, d, t); a busy machine inflates processor time less. The filter
 // is transformed inside, as in a training step, except where its spectrum is kept.
@@ -41,6 +41,7 @@ using hyena::kernels::Workspace;
 // 16K tokens of 768 channels: beyond every cache.
 std::int64_t channels = 768;
 std::int64_t tokens = 16384;
+std::int64_t taps = 1 << 30;  // of the long filter, at most its length
 
 /// On 64-byte boundaries, as LibTorch allocates.
 template <class T>
@@ -89,7 +90,7 @@ class Mixer {
         n_(s.batch * s.channels * s.length),
         p_(random_floats(3 * n_)),
         dy_(random_floats(n_)),
-        h_(random_floats(D_ * s.length)),
+        h_(random_floats(D_ * s.filter_length)),
         weight_(random_floats(9 * D_)),
         bias_(random_floats(3 * D_)),
         skip_(random_floats(D_)),
@@ -152,7 +153,7 @@ GatedConvShape shape_of(const benchmark::State& state) {
   return {.batch = std::max<std::int64_t>(1, tokens / state.range(0)),
           .channels = channels,
           .length = state.range(0),
-          .filter_length = state.range(0),
+          .filter_length = std::min(taps, state.range(0)),
           .taps = 3,
           .type = DataType::kFloat32,
           .lane_axis = state.range(1) != 0 ? LaneAxis::kTime : LaneAxis::kChannel,
@@ -214,6 +215,8 @@ int main(int argc, char** argv) {
       channels = std::max(1LL, std::atoll(argv[i] + 11));
     } else if (argument.starts_with("--tokens=")) {
       tokens = std::max(1LL, std::atoll(argv[i] + 9));
+    } else if (argument.starts_with("--taps=")) {
+      taps = std::max(1LL, std::atoll(argv[i] + 7));
     } else {
       benchmark::ReportUnrecognizedArguments(argc, argv);
       return 2;

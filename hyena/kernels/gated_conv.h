@@ -17,7 +17,8 @@
 //
 // Shapes    factors, y, dy: (B, D, L)   h: (D, K), K <= L
 // Method    direct sum for short filters, else the right-angle transform
-//           (docs/math/right_angle_convolution.md); SIMD across channels, or along time (LaneAxis)
+//           (docs/math/right_angle_convolution.md) of the sequence, or for K << L of overlapping
+//           windows of it; SIMD across channels, or along time (LaneAxis)
 // Memory    nothing of size B D L beyond the arguments: workspaces are per thread and hold a tile
 //           of channels of one row and its filter
 // Numerics  relative to the norms: |error of c| <= eps log2(2 N) ||h|| ||u||, N < 2 L + 64 the
@@ -77,7 +78,8 @@ struct FilterArguments {
   const void* skip_D = nullptr;      // or null
   const void* reverse_DK = nullptr;  // or null; c += sum_{s<K} reverse[d,s] u[b,d,t+s]
   const void* spectrum = nullptr;    // or what gated_conv_spectrum made of the three above, which
-                                     // are then not read; forward only
+                                     // are then not read (reverse_DK still says whether it is in
+                                     // it); forward only
 };
 
 struct GatedConvForward {
@@ -111,7 +113,8 @@ class GatedConvPlan {
   [[nodiscard]] const GatedConvShape& shape() const { return shape_; }
   /// "direct" or "right_angle".
   [[nodiscard]] const char* algorithm() const;
-  /// Points of the transform, at least L; 0 for the direct form.
+  /// Points of the transform, at least L but where windows of the sequence are transformed; 0 for
+  /// the direct form.
   [[nodiscard]] std::int64_t transform_length() const;
 
   /// Bytes of scratch for each thread inside a call: aligned for float64, fastest on 64-byte

@@ -220,7 +220,7 @@ class GatedProblem {
               });
     EXPECT_TRUE(spectrum.intact());
     GuardedBuffer<S> y(y_.size());
-    forward.filter = {.spectrum = spectrum.data()};
+    forward.filter = {.reverse_DK = forward.filter.reverse_DK, .spectrum = spectrum.data()};
     forward.y.data = y.data();
     in_ranges(plan.num_forward_items(), plan.forward_workspace_bytes(),
               [&](auto begin, auto end, void* scratch) {

@@ -121,6 +121,46 @@ TEST_P(GatedConvTimeLanes, EverySize) {
   check<double, double>({.B = 1, .D = 1, .L = L_, .K = L_, .lane_axis = LaneAxis::kTime});
 }
 
+// Filters much shorter than the sequence: windows that overlap, whole and cut at the end.
+class GatedConvWindows : public GatedConv {
+ protected:
+  void SetUp() override {
+    GatedConv::SetUp();
+    const GatedConvPlan plan({.batch = 1, .channels = kD, .length = L_, .filter_length = 33});
+    ASSERT_LT(plan.transform_length(), L_) << "the case tests nothing";
+  }
+  static constexpr std::int64_t kD = 10;  // more than half the lanes, no whole vector
+};
+INSTANTIATE_TEST_SUITE_P(EveryTarget, GatedConvWindows,
+                         testing::Combine(testing::ValuesIn(compiled_targets()),
+                                          testing::Values(8192, 9001)),
+                         name);
+
+TEST_P(GatedConvWindows, EveryStorageAndLayout) {
+  check<float, float>({.B = 2, .D = kD, .L = L_, .K = 33});
+  check<float, float>({.B = 1, .D = kD, .L = L_, .K = 150});
+  check<double, double>({.B = 1, .D = kD, .L = L_, .K = 64});
+  check<Bf16, float>({.B = 1, .D = kD, .L = L_, .K = 65, .layout = Layout::kContiguous});
+}
+
+TEST_P(GatedConvWindows, EveryCombinationOfFactors) {
+  for (const int bits : {0, 1, 2, 3, 4, 5, 6}) {
+    check<float, float>({.B = 1,
+                         .D = kD,
+                         .L = L_,
+                         .K = 40,
+                         .post = (bits & 1) != 0,
+                         .pre = (bits & 2) != 0,
+                         .short_filters = (bits & 4) != 0});
+  }
+}
+
+TEST_P(GatedConvWindows, BothDirections) {
+  check<float, float>({.B = 2, .D = kD, .L = L_, .K = 100, .reverse = true});
+  check<float, float>(
+      {.B = 1, .D = kD, .L = L_, .K = 150, .T = 40, .skip = false, .reverse = true});
+}
+
 TEST(GatedConvShapes, EmptyLengthOrChannels) {
   for (const GatedCase& c : {GatedCase{.L = 0, .K = 0}, GatedCase{.D = 0}}) {
     GatedProblem<float, float> problem(c);

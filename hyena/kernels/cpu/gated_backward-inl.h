@@ -41,6 +41,7 @@ class BackwardWorker : public Worker<T> {
         dv_(plan.shape(), this->width_, v_, &arguments.dv, arena) {
     g_ = arena.take<T>(this->width_ / this->unit_ * this->unit_scalars_);
     xg_ = arena.take<T>(this->signal_scalars());
+    carry_ = arena.take<T>(2 * this->reach_back() * this->width_);
     const std::int64_t scalars = this->kept_units() * this->spectrum_scalars();
     if (this->is_direct_) {
       direct_correlation_ = arena.take<double>(scalars);
@@ -78,32 +79,19 @@ class BackwardWorker : public Worker<T> {
     post_.open(tile);
     pre_.open(tile);
     v_.open(tile);
-    this->pack_gated(pre_, v_, this->u_);
-    pack_output_gradient();
-    for (std::int64_t c = 0; c < tile.channels; c += this->unit_) {
-      const std::int64_t unit = c / this->unit_;
-      T* u = this->u_ + unit * this->unit_scalars_;
-      T* g = g_ + unit * this->unit_scalars_;
-      const T* spectrum = this->filter_of(arguments_.filter, tile, c);
-      if (this->is_direct_) {
-        direct_backward(spectrum, c, u, g);
-      } else {
-        transform_backward(spectrum, tile.batch, c, u, g);
-      }
-      if (!this->keeps_units()) {
-        filter_gradient(tile, c);
-        if (this->is_direct_) {
-          clear_correlations();
-        }
-      }
-    }
-    const std::int64_t L = this->shape_.length;
     dpost_.open(tile);
     dpre_.open(tile);
     dv_.open(tile);
-    for (std::int64_t begin = 0; begin < L; begin += this->block_steps_) {
-      gate_gradients(this->block_at(begin));
-    }
+    this->for_windows(arguments_.filter, [&](Window window) HWY_ATTR {
+      this->pack_gated(pre_, v_, this->u_);
+      pack_output_gradient(window);
+      const Sum sum = tile.batch == 0 && window.begin == 0 ? Sum::kStart : Sum::kContinue;
+      for (std::int64_t c = 0; c < tile.channels; c += this->unit_) {
+        backward_unit(tile, c, sum);
+      }
+      gate_gradients(window);
+    });
+    const std::int64_t L = this->shape_.length;
     if (post_.present()) {
       dpost_.close(L);
     }
@@ -113,10 +101,27 @@ class BackwardWorker : public Worker<T> {
     dv_.close(L);
   }
 
-  void transform_backward(const T* spectrum, std::int64_t batch, std::int64_t c, T* u, T* g) {
+  void backward_unit(const Tile& tile, std::int64_t c, Sum sum) {
+    const std::int64_t unit = c / this->unit_;
+    T* u = this->u_ + unit * this->unit_scalars_;
+    T* g = g_ + unit * this->unit_scalars_;
+    const T* spectrum = this->filter_of(arguments_.filter, tile, c);
+    if (this->is_direct_) {
+      direct_backward(spectrum, c, u, g);
+    } else {
+      transform_backward(spectrum, sum, c, u, g);
+    }
+    if (!this->keeps_units()) {
+      filter_gradient(tile, c);
+      if (this->is_direct_) {
+        clear_correlations();
+      }
+    }
+  }
+
+  void transform_backward(const T* spectrum, Sum sum, std::int64_t c, T* u, T* g) {
     const typename RightAngle<T>::Adjoint adjoint{
-        spectrum, correlation_ + this->kept_unit(c) * this->spectrum_scalars(),
-        batch == 0 ? Sum::kStart : Sum::kContinue};
+        spectrum, correlation_ + this->kept_unit(c) * this->spectrum_scalars(), sum};
     if (post_.present()) {
       this->transform_.template backward<true>(u, g, adjoint, this->x_, xg_);
     } else {
@@ -136,10 +141,10 @@ class BackwardWorker : public Worker<T> {
     direct.adjoint(filter, xg_, g);
   }
 
-  /// g <- dy . post
-  void pack_output_gradient() {
-    for (std::int64_t begin = 0; begin < this->shape_.length; begin += this->block_steps_) {
-      const Block block = this->block_at(begin);
+  /// g <- dy . post in the window, zeros elsewhere.
+  void pack_output_gradient(Window window) {
+    for (std::int64_t begin = window.begin; begin < window.end; begin += this->block_steps_) {
+      const Block block = this->block_at(begin, window.end);
       Rows<const T> factor{};
       if (post_.present()) {
         post_.read(block);
@@ -148,16 +153,68 @@ class BackwardWorker : public Worker<T> {
       dy_.read(block);
       this->pack_product(block, factor, dy_.x(), g_);
     }
-    this->clear_padding(g_);
+    this->clear_outside(window, g_);
   }
 
-  /// From c and du of a block to the gradients of the three factors.
-  void gate_gradients(Block block) {
-    if (post_.present()) {
-      post_.read(block);
-      dy_.read(block);
-      gate_gradient(block, dy_.x(), this->u_, dpost_);
+  /// From c of the window, and du of the steps that no later window adds to, to the gradients of
+  /// the three factors.
+  void gate_gradients(Window window) {
+    const std::int64_t overlap = this->overlap(arguments_.filter);
+    const bool is_last = window.end == this->shape_.length;
+    Window complete = this->held();
+    if (!is_last) {
+      complete.end = this->origin_ + this->size_ - overlap;
     }
+    if (window.begin > 0) {
+      add_carry(overlap);
+    }
+    if (!is_last) {
+      keep_carry(overlap);
+    }
+    std::int64_t of_c = window.begin;
+    std::int64_t of_du = complete.begin;
+    while (of_c < window.end || of_du < complete.end) {
+      if (of_c < window.end && post_.present()) {
+        gate_output(this->block_at(of_c, window.end));
+      }
+      if (of_du < complete.end) {
+        gate_inputs(this->block_at(of_du, complete.end));
+      }
+      of_c += this->block_steps_;
+      of_du += this->block_steps_;
+    }
+  }
+
+  /// du of the first rows gets what the windows before gave those steps.
+  void add_carry(std::int64_t overlap) {
+    const Tag tag;
+    for_overlap(0, overlap, [&](const T* carry, T* row) HWY_ATTR {
+      hn::StoreU(hn::Add(hn::LoadU(tag, carry), hn::LoadU(tag, row)), tag, row);
+    });
+  }
+  void keep_carry(std::int64_t overlap) {
+    const Tag tag;
+    for_overlap(this->size_ - overlap, overlap, [&](T* carry, const T* row) HWY_ATTR {
+      hn::StoreU(hn::LoadU(tag, row), tag, carry);
+    });
+  }
+  template <class Body>
+  void for_overlap(std::int64_t first, std::int64_t overlap, const Body& body) {
+    T* carry = carry_;
+    for (std::int64_t unit = 0; unit < this->width_ / this->unit_; ++unit) {
+      for (std::int64_t n = first; n < first + overlap; ++n) {
+        body(carry, g_ + unit * this->unit_scalars_ + this->row_at(n));
+        carry += this->lanes_;
+      }
+    }
+  }
+
+  void gate_output(Block block) {
+    post_.read(block);
+    dy_.read(block);
+    gate_gradient(block, dy_.x(), this->u_, dpost_);
+  }
+  void gate_inputs(Block block) {
     v_.read(block);
     Rows<const T> factor{};
     if (pre_.present()) {
@@ -236,6 +293,7 @@ class BackwardWorker : public Worker<T> {
   FactorGradientStream<T> dv_;
   T* g_;                                  // packed rows of a tile: g, then du
   T* xg_;                                 // complex rows of one unit
+  T* carry_;                              // du of the steps that the next window repeats
   T* correlation_;                        // sum over the batch of conj(U) G of the kept units
   double* direct_correlation_ = nullptr;  // or of its signals, in the layout of a direct filter
 };

@@ -137,9 +137,14 @@ GatedConvPlan::GatedConvPlan(const GatedConvShape& shape) : shape_(shape) {
     internals->tables_f32 = std::make_shared<const cpu::FftTables<float>>();
     internals->tables_f64 = std::make_shared<const cpu::FftTables<double>>();
   } else {
-    internals->steps_per_row = cpu::lanes_along_time(shape, lanes) ? lanes : 1;
+    const std::int64_t window = cpu::window_size(shape, lanes);
+    internals->is_windowed = window > 0;
+    const bool time_lanes = !internals->is_windowed && cpu::lanes_along_time(shape, lanes);
+    internals->steps_per_row = time_lanes ? lanes : 1;
     const std::int64_t along_time = internals->steps_per_row;
-    internals->size = cpu::supported_fft_size(shape.length, cpu::least_fft_size(along_time));
+    internals->size = internals->is_windowed
+                          ? window
+                          : cpu::supported_fft_size(shape.length, cpu::least_fft_size(along_time));
     if (is_double) {
       internals->tables_f64 = cpu::fft_tables<double>(internals->size, along_time);
       internals->rows = internals->tables_f64->rows;

@@ -13,6 +13,7 @@ struct GatedConvPlan::Internals {
   std::int64_t lanes = 0;  // of the instruction set that made the plan; it must also run it
   std::int64_t width = 0;  // lanes of a tile
   bool is_direct = false;
+  bool is_windowed = false;        // the transform is shorter than the sequence
   std::int64_t size = 0;           // packed steps of a signal: the transform's points, or L
   std::int64_t steps_per_row = 1;  // 1: a row holds a step of `lanes` channels; or lanes
   cpu::RowGeometry rows;

@@ -36,6 +36,12 @@ const FftTables<T>& tables_of(const GatedConvPlan& plan) {
   }
 }
 
+/// Steps [begin, end) of a row, whose results one transform gives.
+struct Window {
+  std::int64_t begin;
+  std::int64_t end;
+};
+
 /// Everything a call needs for its tiles; made anew in the workspace by every call.
 template <class T>
 class Worker {
@@ -46,6 +52,7 @@ class Worker {
   Worker(const GatedConvPlan& plan, Arena& arena)
       : shape_(plan.shape()),
         is_direct_(plan.internals().is_direct),
+        is_windowed_(plan.internals().is_windowed),
         direct_(plan.internals().size, plan.shape().filter_length),
         transform_(tables_of<T>(plan)),
         rows_(plan.internals().rows),
@@ -83,7 +90,7 @@ class Worker {
 
   /// Filters, and their gradients, are kept for all units of a tile while its rows follow each
   /// other. With a single row they are made and consumed where they are used, in the nearest cache.
-  [[nodiscard]] bool keeps_units() const { return shape_.batch != 1; }
+  [[nodiscard]] bool keeps_units() const { return shape_.batch != 1 || is_windowed_; }
   [[nodiscard]] std::int64_t kept_units() const { return keeps_units() ? width_ / unit_ : 1; }
   [[nodiscard]] std::int64_t kept_unit(std::int64_t c) const {
     return keeps_units() ? c / unit_ : 0;
@@ -145,10 +152,37 @@ class Worker {
     }
   }
 
-  /// u <- pre . v for every step, zeros up to the transform's size.
+  /// Steps of the sequence that a transform repeats from the one before: what its first outputs
+  /// reach back to, and its last ones ahead.
+  [[nodiscard]] std::int64_t reach_back() const {
+    return is_windowed_ ? shape_.filter_length - 1 : 0;
+  }
+  [[nodiscard]] std::int64_t overlap(const FilterArguments& filter) const {
+    return filter.reverse_DK != nullptr ? 2 * reach_back() : reach_back();
+  }
+
+  /// Calls body(window) from the start of the sequence to its end, packed rows being those of the
+  /// window meanwhile (overlap-save; a single window where the transform covers the sequence).
+  template <class Body>
+  void for_windows(const FilterArguments& filter, const Body& body) {
+    const std::int64_t hop = size_ - overlap(filter);
+    for (std::int64_t begin = 0; begin == 0 || begin < shape_.length; begin += hop) {
+      origin_ = begin - reach_back();
+      const std::int64_t left = shape_.length - begin;
+      body(Window{begin, begin + (left < hop ? left : hop)});
+    }
+  }
+  /// The steps of the sequence that the packed rows hold.
+  [[nodiscard]] Window held() const {
+    const std::int64_t end = origin_ + size_;
+    return {origin_ < 0 ? 0 : origin_, end < shape_.length ? end : shape_.length};
+  }
+
+  /// u <- pre . v for every step that is held, zeros elsewhere.
   void pack_gated(FactorStream<T>& pre, FactorStream<T>& v, T* u) {
-    for (std::int64_t begin = 0; begin < shape_.length; begin += block_steps_) {
-      const Block block = block_at(begin);
+    const Window window = held();
+    for (std::int64_t begin = window.begin; begin < window.end; begin += block_steps_) {
+      const Block block = block_at(begin, window.end);
       v.read(block);
       Rows<const T> factor{};
       if (pre.present()) {
@@ -157,7 +191,7 @@ class Worker {
       }
       pack_product(block, factor, v.values(block), u);
     }
-    clear_padding(u);
+    clear_outside(window, u);
   }
 
   /// packed <- a . b, a.data null standing for ones.
@@ -220,13 +254,17 @@ class Worker {
     });
   }
 
-  /// Zeros from step L on; packing has filled the row that L is in.
-  void clear_padding(T* packed) {
+  /// Zeros where `window` is not; packing has filled the row that its end is in.
+  void clear_outside(Window window, T* packed) {
+    const std::int64_t end = window.end - origin_;
+    clear_rows(0, window.begin - origin_, packed);
+    clear_rows((end + steps_per_row_ - 1) / steps_per_row_, size_ / steps_per_row_, packed);
+  }
+  void clear_rows(std::int64_t begin, std::int64_t end, T* packed) {
     const Tag tag;
-    const std::int64_t first = (shape_.length + steps_per_row_ - 1) / steps_per_row_;
     for (std::int64_t c = 0; c < width_; c += unit_) {
       T* rows = packed + c / unit_ * unit_scalars_;
-      for (std::int64_t row = first; row < size_ / steps_per_row_; ++row) {
+      for (std::int64_t row = begin; row < end; ++row) {
         hn::StoreU(hn::Zero(tag), tag, rows + row_at(row));
       }
     }
@@ -251,23 +289,25 @@ class Worker {
     pre.open(tile);
     v.open(tile);
     y.open(tile);
-    pack_gated(pre, v, u_);
-    convolve(tile, filter);
-    for (std::int64_t begin = 0; begin < shape_.length; begin += block_steps_) {
-      const Block block = block_at(begin);
-      Rows<const T> factor{};
-      if (post.present()) {
-        post.read(block);
-        factor = post.values(block);
+    for_windows(filter, [&](Window window) HWY_ATTR {
+      pack_gated(pre, v, u_);
+      convolve(tile, filter);
+      for (std::int64_t begin = window.begin; begin < window.end; begin += block_steps_) {
+        const Block block = block_at(begin, window.end);
+        Rows<const T> factor{};
+        if (post.present()) {
+          post.read(block);
+          factor = post.values(block);
+        }
+        unpack_product(block, factor, u_, y.rows(block));
+        y.write(block);
       }
-      unpack_product(block, factor, u_, y.rows(block));
-      y.write(block);
-    }
+    });
     y.close();
   }
 
-  [[nodiscard]] Block block_at(std::int64_t begin) const {
-    const std::int64_t left = shape_.length - begin;
+  [[nodiscard]] Block block_at(std::int64_t begin, std::int64_t end) const {
+    const std::int64_t left = end - begin;
     return {begin, left < block_steps_ ? left : block_steps_};
   }
 
@@ -360,7 +400,7 @@ class Worker {
   HWY_INLINE void each_square(Block block, T* packed, const Body& body) const {
     for (std::int64_t c = 0; c < width_; c += lanes_) {
       for (std::int64_t t = 0; t < block.steps; t += lanes_) {
-        body(c, t, packed + c * unit_scalars_ + row_at((block.begin + t) / lanes_));
+        body(c, t, packed + c * unit_scalars_ + row_at((block.begin - origin_ + t) / lanes_));
       }
     }
   }
@@ -369,10 +409,10 @@ class Worker {
   template <class Body>
   HWY_INLINE void each_packed(Block block, T* packed, const Body& body) const {
     const std::int64_t group = rows_.group;
-    const std::int64_t first = row_at(block.begin);
+    const std::int64_t first = row_at(block.begin - origin_);
     for (std::int64_t c = 0; c < width_; c += lanes_) {
       T* row = packed + c / lanes_ * unit_scalars_ + first;
-      std::int64_t left = group - block.begin % group;
+      std::int64_t left = group - (block.begin - origin_) % group;
       for (std::int64_t t = 0; t < block.steps; ++t) {
         body(c, t, row);
         row += --left == 0 ? 2 * lanes_ : lanes_;
@@ -383,6 +423,7 @@ class Worker {
 
   const GatedConvShape& shape_;
   bool is_direct_;
+  bool is_windowed_;
   const Direct<T> direct_;
   const RightAngle<T> transform_;
   RowGeometry rows_;
@@ -399,6 +440,7 @@ class Worker {
   T* x_;                       // complex rows of one unit
   T* taps_;                    // packed rows of one unit's filter
   T* spectra_;                 // filters of the units that cover channels
+  std::int64_t origin_ = 0;    // the step that packed row 0 holds; may be before 0
   std::int64_t spectra_begin_ = 0;
   std::int64_t spectra_end_ = 0;
 };
