@@ -37,8 +37,8 @@ enum class Use {
 /// Rows of a tile: step t at data + t * stride.
 template <class T>
 struct Rows {
-  T* data;
-  std::int64_t stride;
+  T* data = nullptr;
+  std::int64_t stride = 0;
   Use use = Use::kSoon;  // where they are written
 };
 
