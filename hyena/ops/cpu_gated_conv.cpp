@@ -138,8 +138,8 @@ namespace {
 /// Taps [0, count) of filter o and its skip, as the kernel wants them.
 Filter taps_of(const PreparedFilters& filters, std::int64_t o, std::int64_t count,
                at::ScalarType type) {
-  const auto& skip_MD = filters.skip_MD();
-  return {.h_DK = filters.h_MDK().select(0, o).narrow(1, 0, count).to(type).contiguous(),
+  const auto& skip_MD = filters.skip();
+  return {.h_DK = filters.h().select(0, o).narrow(1, 0, count).to(type).contiguous(),
           .skip_D = skip_MD ? skip_MD->select(0, o).to(type).contiguous() : at::Tensor()};
 }
 
@@ -159,7 +159,7 @@ at::Tensor make_spectrum(const Filter& filter, const kernels::GatedConvPlan& pla
 
 GatedConv::GatedConv(const at::Tensor& like_BDL, std::int64_t taps, const PreparedFilters& filters,
                      std::int64_t o)
-    : plan_(shape_of(like_BDL, taps, std::min(filters.h_MDK().size(2), like_BDL.size(2)))) {
+    : plan_(shape_of(like_BDL, taps, std::min(filters.h().size(2), like_BDL.size(2)))) {
   const auto type = filter_type(like_BDL);
   const std::int64_t count = plan_.shape().filter_length;
   if (plan_.spectrum_bytes() == 0) {
@@ -251,7 +251,7 @@ class Mixer {
 
   Mixer(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
         const std::optional<at::Tensor>& bias_C, const PreparedFilters& filters, MixerMode mode)
-      : Mixer(p_BCL, weight_CT, bias_C, Steps(filters.h_MDK(), mode)) {
+      : Mixer(p_BCL, weight_CT, bias_C, Steps(filters.h(), mode)) {
     kept_ = &filters;
   }
 

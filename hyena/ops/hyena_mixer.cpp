@@ -283,24 +283,25 @@ at::Tensor hyena_mixer(const at::Tensor& p_BCL, const at::Tensor& short_weight_C
   return call_forward(p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, to_string(mode));
 }
 
-at::Tensor hyena_mixer_prepared(const at::Tensor& given_BCL, const at::Tensor& short_weight_CT,
+at::Tensor hyena_mixer_prepared(const at::Tensor& p_BCL, const at::Tensor& short_weight_CT,
                                 const OptionalTensor& short_bias_C, const PreparedFilters& filters,
                                 MixerMode mode) {
   const at::NoGradGuard no_gradient;
-  check_shape("hyena_mixer", "p", given_BCL, {{"B", kAny}, {"C", kAny}, {"L", kAny}});
-  const at::Tensor p_BCL = given_BCL.resolve_neg();  // the dispatcher's work, which is not asked
-  const std::int64_t taps = std::min(filters.h_MDK().size(2), p_BCL.size(2));
-  const at::Tensor h_MDK = filters.h_MDK().narrow(2, 0, taps);
-  const OptionalTensor& skip_MD = filters.skip_MD();
-  check(p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, mode);
-  if (cpu::supports(p_BCL)) {
-    return cpu::mixer_forward(p_BCL, short_weight_CT, short_bias_C, filters, mode);
+  check_shape("hyena_mixer", "p", p_BCL, {{"B", kAny}, {"C", kAny}, {"L", kAny}});
+  const at::Tensor resolved_BCL = p_BCL.resolve_neg();  // the dispatcher's work, which is not asked
+  const std::int64_t taps = std::min(filters.h().size(2), resolved_BCL.size(2));
+  const at::Tensor h_MDK = filters.h().narrow(2, 0, taps);
+  const OptionalTensor& skip_MD = filters.skip();
+  check(resolved_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, mode);
+  if (cpu::supports(resolved_BCL)) {
+    return cpu::mixer_forward(resolved_BCL, short_weight_CT, short_bias_C, filters, mode);
   }
-  if (cuda::supports(p_BCL, h_MDK)) {
-    return in_layout_of(p_BCL, cuda::mixer_forward(p_BCL, short_weight_CT, short_bias_C, h_MDK,
-                                                   skip_MD, mode, &filters));
+  if (cuda::supports(resolved_BCL, h_MDK)) {
+    return in_layout_of(resolved_BCL,
+                        cuda::mixer_forward(resolved_BCL, short_weight_CT, short_bias_C, h_MDK,
+                                            skip_MD, mode, &filters));
   }
-  return call_forward(p_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, to_string(mode));
+  return call_forward(resolved_BCL, short_weight_CT, short_bias_C, h_MDK, skip_MD, to_string(mode));
 }
 
 TORCH_LIBRARY_IMPL(hyena, CPU, library) {

@@ -29,8 +29,8 @@ class PreparedFilters {
  public:
   PreparedFilters(at::Tensor h_MDK, std::optional<at::Tensor> skip_MD);
 
-  [[nodiscard]] const at::Tensor& h_MDK() const { return h_MDK_; }
-  [[nodiscard]] const std::optional<at::Tensor>& skip_MD() const { return skip_MD_; }
+  [[nodiscard]] const at::Tensor& h() const { return h_MDK_; }
+  [[nodiscard]] const std::optional<at::Tensor>& skip() const { return skip_MD_; }
 
   /// What `make` gave for filter o with this key. The latest key of every filter is kept.
   [[nodiscard]] at::Tensor spectrum(std::int64_t o, const SpectrumKey& key,

@@ -33,10 +33,10 @@ class Storage : public testing::TestWithParam<Param> {
 
   /// Calls check(in, weight, out) for every element of a (1, C, L) array of bfloat16 that
   /// value(c, t) fills and weight(c) multiplies.
-  void multiply(std::int64_t C, std::int64_t L,
-                const std::function<std::uint16_t(std::int64_t, std::int64_t)>& value,
-                const std::function<float(std::int64_t)>& weight,
-                const std::function<void(std::uint16_t, float, std::uint16_t)>& check) const {
+  static void multiply(std::int64_t C, std::int64_t L,
+                       const std::function<std::uint16_t(std::int64_t, std::int64_t)>& value,
+                       const std::function<float(std::int64_t)>& weight,
+                       const std::function<void(std::uint16_t, float, std::uint16_t)>& check) {
     const auto [target, layout] = GetParam();
     const OnlyTarget only(target);
     const Strides strides = strides_of(layout, C, L);

@@ -56,7 +56,7 @@ TEST(FilterCache, MakesFiltersOnceForTheLongestLengthSoFar) {
   };
   const torch::NoGradGuard no_grad;
   for (const std::int64_t length : {5, 6, 7, 8, 3, 9, 20, 19, 24}) {
-    const at::Tensor h = cache.get({source}, length, 24, make)->h_MDK();
+    const at::Tensor h = cache.get({source}, length, 24, make)->h();
     ASSERT_GE(h.size(2), length);
     EXPECT_TRUE(at::equal(h.flatten(), at::arange(h.size(2)).to(at::kFloat)));
   }
@@ -67,7 +67,7 @@ TEST(FilterCache, KeepsFiltersShorterThanAsked) {
   FilterCache cache;
   const torch::NoGradGuard no_grad;
   const auto make = [](std::int64_t) { return prepared(at::ones({1, 2, 5})); };
-  EXPECT_EQ(cache.get({at::ones({1})}, 12, 32, make)->h_MDK().size(2), 5);
+  EXPECT_EQ(cache.get({at::ones({1})}, 12, 32, make)->h().size(2), 5);
 }
 
 TEST(FilterCache, AFailureLeavesItEmpty) {
@@ -79,7 +79,7 @@ TEST(FilterCache, AFailureLeavesItEmpty) {
   };
   EXPECT_THROW((void)cache.get({source}, 4, 8, fail), std::runtime_error);
   const auto make = [](std::int64_t taps) { return prepared(at::ones({1, 1, taps})); };
-  EXPECT_EQ(cache.get({source}, 4, 8, make)->h_MDK().size(2), 4);
+  EXPECT_EQ(cache.get({source}, 4, 8, make)->h().size(2), 4);
 }
 
 // Each changes a parameter or a buffer of the filter in another way.

@@ -18,8 +18,7 @@ bool FilterCache::Source::is(const at::Tensor& tensor) const {
 
 bool FilterCache::is_current(const std::vector<at::Tensor>& sources, std::int64_t length) const {
   // An inference tensor must not reach code that saves it for a gradient of something else.
-  return length <= made_for_ &&
-         filters_->h_MDK().is_inference() <= c10::InferenceMode::is_enabled() &&
+  return length <= made_for_ && filters_->h().is_inference() <= c10::InferenceMode::is_enabled() &&
          std::ranges::equal(sources_, sources,
                             [](const Source& a, const at::Tensor& b) { return a.is(b); });
 }
@@ -41,6 +40,7 @@ FilterCache::Shared FilterCache::get(const std::vector<at::Tensor>& sources, std
     const std::int64_t taps = std::max(length, std::min(longest, doubled));
     // Versions from before `make`: what changes meanwhile is a change.
     std::vector<Source> current;
+    current.reserve(sources.size());
     for (const at::Tensor& tensor : sources) {
       current.push_back({tensor.variable_data(), static_cast<std::uint32_t>(tensor._version())});
     }

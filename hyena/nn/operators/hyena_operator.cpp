@@ -55,7 +55,7 @@ bool has_rows(const at::Tensor& u_BLD) {
 }
 
 at::Tensor first_taps(const PreparedFilters& filters, std::int64_t length) {
-  const at::Tensor& h_MDK = filters.h_MDK();
+  const at::Tensor& h_MDK = filters.h();
   return h_MDK.narrow(2, 0, std::min(length, h_MDK.size(2)));
 }
 
@@ -168,7 +168,7 @@ at::Tensor HyenaOperatorImpl::forward(const at::Tensor& u_BLD) {
                 ? ops::hyena_mixer_prepared(p_BCL, short_weight_CT, short_bias_, *filters,
                                             options_.mode)
                 : ops::hyena_mixer(p_BCL, short_weight_CT, short_bias_, first_taps(*filters, L),
-                                   filters->skip_MD(), options_.mode);
+                                   filters->skip(), options_.mode);
   } else {
     y_BDL = mix_in_pieces(p_BCL);
   }
@@ -206,9 +206,9 @@ at::Tensor HyenaOperatorImpl::mix_in_pieces(const at::Tensor& p_BCL) {
   at::Tensor v = q[static_cast<std::size_t>(N)];
   for (std::int64_t o = 0; o < h_MDK.size(0); ++o) {
     if (safari) {
-      v = convolve(dropout(v * gate(N - 1 - o, true)), o, h_MDK, filters->skip_MD());
+      v = convolve(dropout(v * gate(N - 1 - o, true)), o, h_MDK, filters->skip());
     } else {
-      v = gate(o, true) * convolve(dropout(v), o, h_MDK, filters->skip_MD());
+      v = gate(o, true) * convolve(dropout(v), o, h_MDK, filters->skip());
     }
   }
   return safari ? v * gate(0, false) : v;
