@@ -47,14 +47,25 @@ std::string did_you_mean(std::string_view word, std::span<const std::string> kno
   return best ? fmt::format(", did you mean '{}'?", *best) : std::string();
 }
 
-std::string human_count(double count) {
-  constexpr std::array<const char*, 5> kUnits{"", "K", "M", "B", "T"};
+namespace {
+
+std::string with_unit(double count, const std::array<const char*, 5>& units) {
   std::size_t unit = 0;
-  while (std::abs(count) >= 999.5 && unit + 1 < kUnits.size()) {
+  while (std::abs(count) >= 999.5 && unit + 1 < units.size()) {
     count /= 1000.0;
     ++unit;
   }
-  return fmt::format("{:.3g}{}", count, kUnits.at(unit));
+  return fmt::format("{:.3g}{}", count, units.at(unit));
+}
+
+}  // namespace
+
+std::string human_count(double count) {
+  return with_unit(count, {"", "K", "M", "B", "T"});
+}
+
+std::string human_bytes(double bytes) {
+  return with_unit(bytes, {"B", "KB", "MB", "GB", "TB"});
 }
 
 std::string human_duration(double seconds) {

@@ -19,6 +19,8 @@ namespace hyena {
 
 /// 1234567 -> "1.23M"; three significant digits.
 [[nodiscard]] std::string human_count(double count);
+/// "950B", "1.23MB": powers of 1000.
+[[nodiscard]] std::string human_bytes(double bytes);
 
 /// Seconds as "42s", "3m 20s", "2h 05m".
 [[nodiscard]] std::string human_duration(double seconds);

@@ -136,9 +136,9 @@ void check_memory(const models::ModelConfig& config, double bytes_per_parameter)
     parameters = static_cast<double>(models::parameter_count(config));
   }
   if (parameters * bytes_per_parameter > memory_bytes()) {
-    throw user_error("a model of {} parameters needs {}B of memory, this machine has {}B",
-                     human_count(parameters), human_count(parameters * bytes_per_parameter),
-                     human_count(memory_bytes()));
+    throw user_error("a model of {} parameters needs {} of memory, this machine has {}",
+                     human_count(parameters), human_bytes(parameters * bytes_per_parameter),
+                     human_bytes(memory_bytes()));
   }
 }
 
@@ -147,9 +147,9 @@ void check_activation_memory(const models::ModelConfig& config, double tokens) {
                        static_cast<double>(config.n_layer);
   if (bytes > memory_bytes()) {
     throw user_error(
-        "a forward pass of {} tokens needs more than {}B of memory, this machine has {}B: lower "
+        "a forward pass of {} tokens needs more than {} of memory, this machine has {}: lower "
         "train.micro_batch_size or model.max_length",
-        human_count(tokens), human_count(bytes), human_count(memory_bytes()));
+        human_count(tokens), human_bytes(bytes), human_bytes(memory_bytes()));
   }
 }
 

@@ -23,12 +23,14 @@ StopSignals::StopSignals() {
   for (const int signal : kSignals) {
     ::sigaction(signal, &action, nullptr);
   }
+  (void)std::signal(SIGPIPE, SIG_IGN);  // whoever read the output went away: no reason to lose work
 }
 
 StopSignals::~StopSignals() {
   for (const int signal : kSignals) {
     (void)std::signal(signal, SIG_DFL);
   }
+  (void)std::signal(SIGPIPE, SIG_DFL);
 }
 
 int StopSignals::received() {

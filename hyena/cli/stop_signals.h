@@ -4,7 +4,7 @@
 namespace hyena::cli {
 
 /// While it lives, the first SIGINT or SIGTERM is only noted; a second one ends the program at
-/// once, as usual.
+/// once, as usual. A reader of the output that goes away ends no work either: writes fail instead.
 class StopSignals {
  public:
   StopSignals();

@@ -72,6 +72,14 @@ int run_sweep(const Options& options) {
   check_only(grid, options.only);
   const fs::path folder =
       options.out.empty() ? fs::path("runs") / grid.name : fs::path(options.out);
+  const auto is_chosen = [&](const sweep::Cell& cell) {
+    return cell.name.find(options.only) != std::string::npos;
+  };
+  for (const sweep::Cell& cell : grid.cells) {  // before the record of the grid is replaced
+    if (is_chosen(cell)) {
+      sweep::check_configuration(cell, folder / "cells" / cell.name);
+    }
+  }
   io::make_directories(folder / "cells");
   io::write_file_atomically(folder / "grid.toml", io::write_toml(source));
 
@@ -80,7 +88,7 @@ int run_sweep(const Options& options) {
   std::size_t missing = 0;
   for (std::size_t i = 0; i < grid.cells.size(); ++i) {
     const sweep::Cell& cell = grid.cells[i];
-    if (!options.only.empty() && cell.name.find(options.only) == std::string::npos) {
+    if (!is_chosen(cell)) {
       continue;
     }
     if (deadline.is_over()) {

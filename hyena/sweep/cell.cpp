@@ -35,6 +35,23 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+constexpr const char* kConfigurationFile = "cell.json";
+
+/// What a saved state, or a result, must agree in to be one of this cell.
+io::Json configuration(const Cell& cell) {
+  const data::SyntheticOptions& task = cell.task.synthetic;
+  return {{"cell", cell.name},
+          {"model", models::to_json(cell.model)},
+          {"task", task.task},
+          {"length", task.length},
+          {"vocab_size", task.vocab_size},
+          {"examples", task.examples},
+          {"seed", task.seed},
+          {"planned_steps", cell.steps()},
+          {"batch_size", cell.train.batch_size},
+          {"lr", cell.optimizer.lr}};
+}
+
 class Training {
  public:
   Training(const Cell& cell, fs::path folder, at::Device device)
@@ -201,16 +218,6 @@ class Training {
     }
   }
 
-  /// What a saved state must agree in to go on with it.
-  io::Json identity() const {
-    return {{"cell", cell_.name},
-            {"model", models::to_json(cell_.model)},
-            {"planned_steps", cell_.steps()},
-            {"batch_size", cell_.train.batch_size},
-            {"examples", cell_.task.synthetic.examples},
-            {"lr", cell_.optimizer.lr}};
-  }
-
   void save() {
     io::AtomicDirectory state(folder_ / "state");
     std::vector<models::NamedTensor> tensors = models::named_state(model_);
@@ -219,22 +226,18 @@ class Training {
     }
     tensors.push_back({"loss_sum", loss_sum_});
     models::write_tensors(state.path() / "state.safetensors", tensors);
-    const io::Json json{
-        {"identity", identity()},           {"step", step_},
-        {"steps_in_sum", steps_in_sum_},    {"seconds", seconds_before_ + seconds_since(start_)},
-        {"step_seconds", step_seconds_},    {"times_solved", times_solved_},
-        {"valid_accuracy", valid_accuracy_}};
+    const io::Json json{{"step", step_},
+                        {"steps_in_sum", steps_in_sum_},
+                        {"seconds", seconds_before_ + seconds_since(start_)},
+                        {"step_seconds", step_seconds_},
+                        {"times_solved", times_solved_},
+                        {"valid_accuracy", valid_accuracy_}};
     io::write_file_atomically(state.path() / "state.json", json.dump(2) + "\n");
     state.commit(io::IfExists::kReplace);
   }
 
   void load() {
     const io::Json json = io::read_json(folder_ / "state" / "state.json");
-    if (json.at("identity") != identity()) {
-      throw user_error(
-          "{} was started with another configuration: remove it, or give the sweep another --out",
-          folder_.string());
-    }
     const io::SafetensorsFile file(folder_ / "state" / "state.safetensors");
     const torch::NoGradGuard no_grad;
     std::vector<models::NamedTensor> tensors = models::named_state(model_);
@@ -282,8 +285,18 @@ class Training {
 
 }  // namespace
 
+void check_configuration(const Cell& cell, const fs::path& folder) {
+  const fs::path file = folder / kConfigurationFile;
+  if (fs::exists(file) && io::read_json(file) != configuration(cell)) {
+    throw user_error(
+        "{} was started with another configuration: remove it, or give the sweep another --out",
+        folder.string());
+  }
+}
+
 std::optional<io::Json> run_cell(const Cell& cell, const fs::path& folder, at::Device device,
                                  const CellObserver& observer) {
+  check_configuration(cell, folder);
   io::make_directories(folder);
   const io::ProcessLock lock(folder / "lock");
   if (!lock.is_held()) {
@@ -293,6 +306,7 @@ std::optional<io::Json> run_cell(const Cell& cell, const fs::path& folder, at::D
   if (fs::exists(result_file)) {
     return io::read_json(result_file);
   }
+  io::write_file_atomically(folder / kConfigurationFile, configuration(cell).dump(2) + "\n");
   Training training(cell, folder, device);
   if (!training.run(observer)) {
     return std::nullopt;

@@ -19,12 +19,16 @@ struct CellObserver {
   std::function<bool()> stop_requested;
 };
 
+/// @throws UserError if what `folder` holds, state or result, is of another configuration.
+void check_configuration(const Cell& cell, const std::filesystem::path& folder);
+
 /// Trains `cell` in `folder` and measures it; a folder with a result is not run again.
 ///
 ///     state/          model, optimizer and counters: whole at any moment, at most
 ///                     train.checkpoint_minutes old; removed with the result
 ///     metrics.jsonl   per evaluation: step, epoch, tokens, train_loss, valid_loss,
 ///                     valid_accuracy, lr, seconds; events for TensorBoard beside it
+///     cell.json       the configuration that state and result belong to
 ///     result.json     the returned object
 ///     lock            held by the process that runs the cell
 ///
@@ -39,7 +43,7 @@ struct CellObserver {
 /// position, where they are at most 64).
 ///
 /// @return nullopt if it was stopped (its state is saved) or another process holds the lock.
-/// @throws UserError if the saved state is of another configuration.
+/// @throws UserError as check_configuration.
 [[nodiscard]] std::optional<io::Json> run_cell(const Cell& cell,
                                                const std::filesystem::path& folder,
                                                at::Device device, const CellObserver& observer);

@@ -97,6 +97,10 @@ Checkpointed Trainer::checkpointed() {
 
 void Trainer::resume(const std::filesystem::path& checkpoint) {
   load_checkpoint(checkpointed(), checkpoint);
+  if (state_.step > config_.train.max_steps) {
+    throw user_error("train.max_steps: expected at least {}, where the run is already, got {}",
+                     state_.step, config_.train.max_steps);
+  }
   loader_.restore(state_.loader);
   saved_step_ = state_.step;
 }

@@ -23,6 +23,8 @@ TEST(Human, CountsAndDurations) {
   EXPECT_EQ(human_count(999), "999");
   EXPECT_EQ(human_count(1234567), "1.23M");
   EXPECT_EQ(human_count(999999), "1M");
+  EXPECT_EQ(human_bytes(950), "950B");
+  EXPECT_EQ(human_bytes(25.3e9), "25.3GB");
   EXPECT_EQ(human_duration(59.4), "59s");
   EXPECT_EQ(human_duration(200), "3m 20s");
   EXPECT_EQ(human_duration(7500), "2h 05m");

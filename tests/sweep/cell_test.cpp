@@ -152,6 +152,19 @@ TEST(Cell, AnotherConfigurationIsRefused) {
   EXPECT_THROW((void)run_cell(other, folder.path(), at::kCPU, observer), UserError);
 }
 
+TEST(Cell, AResultOfAnotherConfigurationIsRefused) {
+  const testing_support::TemporaryFolder folder;
+  ASSERT_TRUE(run_cell(small(), folder.path(), at::kCPU, undisturbed()));
+  Cell other = small();
+  other.train.epochs = 5;
+  EXPECT_THROW((void)run_cell(other, folder.path(), at::kCPU, undisturbed()), UserError);
+  other = small();
+  other.task.synthetic.seed += 1;
+  EXPECT_THROW(check_configuration(other, folder.path()), UserError);
+  EXPECT_NO_THROW(check_configuration(small(), folder.path()));
+  EXPECT_NO_THROW(check_configuration(small(), folder.path() / "none"));
+}
+
 TEST(Cell, LearnsAnEasyTaskAndStopsWhenItIsSolved) {
   // One key: the value stands in the prompt, and the answer repeats it.
   Cell cell = small("[optimizer]\nlr = 1e-2");

@@ -217,6 +217,17 @@ TEST_F(TrainerTest, TwoRunsDoNotMix) {
             RunFolder(folder_ / "b").checkpoint(3));
 }
 
+TEST_F(TrainerTest, ResumeRefusesFewerStepsThanWereDone) {
+  Observer quiet;
+  (void)trainer(config("train.max_steps=3"), "a").run(quiet);
+  const fs::path checkpoint = RunFolder(folder_ / "a").checkpoint(3);
+  Trainer fewer = trainer(config("train.max_steps=2"), "a");
+  EXPECT_THROW(fewer.resume(checkpoint), UserError);
+  Trainer as_many = trainer(config("train.max_steps=3"), "a");
+  as_many.resume(checkpoint);
+  EXPECT_TRUE(as_many.run(quiet).finished);
+}
+
 TEST_F(TrainerTest, ResumeRefusesAnotherModelSeedOrText) {
   Observer quiet;
   (void)trainer(config("train.max_steps=3"), "a").run(quiet);
