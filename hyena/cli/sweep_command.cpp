@@ -1,5 +1,4 @@
 // hyena sweep: the grid itself is hyena/sweep; here are its options and what it says.
-#include <algorithm>
 #include <chrono>
 #include <memory>
 
@@ -48,11 +47,22 @@ class Deadline {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-void check_only(const sweep::Grid& grid, const std::string& only) {
-  const auto is_chosen = [&](const sweep::Cell& cell) {
-    return cell.name.find(only) != std::string::npos;
-  };
-  if (std::none_of(grid.cells.begin(), grid.cells.end(), is_chosen)) {
+/// --only; empty chooses every cell.
+bool is_chosen(const sweep::Cell& cell, const std::string& only) {
+  return cell.name.find(only) != std::string::npos;
+}
+
+/// Before anything is written: that --only names a cell, and that what the folder holds of the
+/// chosen ones is of this grid.
+void check_cells(const sweep::Grid& grid, const std::string& only, const fs::path& folder) {
+  bool any = false;
+  for (const sweep::Cell& cell : grid.cells) {
+    if (is_chosen(cell, only)) {
+      any = true;
+      sweep::check_configuration(cell, folder / "cells" / cell.name);
+    }
+  }
+  if (!any) {
     throw user_error("--only: expected part of a cell's name, such as {}, got {}",
                      grid.cells.front().name, only);
   }
@@ -69,17 +79,9 @@ int run_sweep(const Options& options) {
     io::apply_override(source, assignment);
   }
   const sweep::Grid grid = sweep::read_grid(source);
-  check_only(grid, options.only);
   const fs::path folder =
       options.out.empty() ? fs::path("runs") / grid.name : fs::path(options.out);
-  const auto is_chosen = [&](const sweep::Cell& cell) {
-    return cell.name.find(options.only) != std::string::npos;
-  };
-  for (const sweep::Cell& cell : grid.cells) {  // before the record of the grid is replaced
-    if (is_chosen(cell)) {
-      sweep::check_configuration(cell, folder / "cells" / cell.name);
-    }
-  }
+  check_cells(grid, options.only, folder);
   io::make_directories(folder / "cells");
   io::write_file_atomically(folder / "grid.toml", io::write_toml(source));
 
@@ -88,7 +90,7 @@ int run_sweep(const Options& options) {
   std::size_t missing = 0;
   for (std::size_t i = 0; i < grid.cells.size(); ++i) {
     const sweep::Cell& cell = grid.cells[i];
-    if (!is_chosen(cell)) {
+    if (!is_chosen(cell, options.only)) {
       continue;
     }
     if (deadline.is_over()) {

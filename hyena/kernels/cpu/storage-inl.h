@@ -89,6 +89,11 @@ struct Patch {
   std::int64_t width;  // scalars from one packed row to the next, whole vectors; channels <= width
 };
 
+/// True where the steps of a channel are neighbours in memory and channels are not.
+HWY_INLINE bool has_adjacent_steps(const Strides& strides) {
+  return strides.time == 1 && strides.channel != 1;
+}
+
 /// Row after row, whatever the strides.
 template <class S, class T>
 void gather_rows(const S* x, const Strides& strides, const Patch& patch, T* rows) {
@@ -187,12 +192,6 @@ void scatter_steps(const T* rows, const Patch& patch, const Strides& strides, S*
   }
 }
 
-template <class T>
-bool has_squares(const Strides& strides, const Patch& patch) {
-  return strides.time == 1 && strides.channel != 1 &&
-         patch.steps >= static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()));
-}
-
 /// rows[t * width + c] <- element (begin + t, c); zero where c >= channels or begin + t < 0.
 template <class S, class T>
 void gather(const S* x, const Strides& strides, Patch patch, T* rows) {
@@ -201,8 +200,9 @@ void gather(const S* x, const Strides& strides, Patch patch, T* rows) {
   patch.begin += before;
   patch.steps -= before;
   rows += before * patch.width;
-  has_squares<T>(strides, patch) ? gather_steps(x, strides, patch, rows)
-                                 : gather_rows(x, strides, patch, rows);
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()));
+  has_adjacent_steps(strides) && patch.steps >= lanes ? gather_steps(x, strides, patch, rows)
+                                                      : gather_rows(x, strides, patch, rows);
 }
 
 /// The inverse of gather; steps before 0 and channels beyond `channels` are dropped.
@@ -212,8 +212,8 @@ void scatter(const T* rows, Patch patch, const Strides& strides, S* x) {
   patch.begin += before;
   patch.steps -= before;
   rows += before * patch.width;
-  strides.time == 1 && strides.channel != 1 ? scatter_steps(rows, patch, strides, x)
-                                            : scatter_rows(rows, patch, strides, x);
+  has_adjacent_steps(strides) ? scatter_steps(rows, patch, strides, x)
+                              : scatter_rows(rows, patch, strides, x);
 }
 
 }  // namespace

@@ -3,8 +3,9 @@
 // time steps of a tile of channels.
 //
 // Channels-last data of the arithmetic type is read and written in place. Everything else (other
-// strides, bfloat16, the last channels of a tile that is not full, steps before 0) passes through a
-// packed block in L1, so the arithmetic below knows one layout only.
+// strides, bfloat16, the last channels of a tile that is not full, steps before 0) passes through
+// packed rows, so the arithmetic below knows one layout only: those of a block, in L1, or where
+// time steps are adjacent those of kSpanSteps.
 #if defined(HYENA_KERNELS_CPU_STREAM_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef HYENA_KERNELS_CPU_STREAM_INL_H_
 #undef HYENA_KERNELS_CPU_STREAM_INL_H_
@@ -98,12 +99,6 @@ HWY_INLINE void store_rows(Tag tag, hn::Vec<Tag> v, hn::TFromD<Tag>* to) {
   }
 }
 
-/// True where steps are unpacked and packed many at once: a block of them would touch a page of
-/// memory per channel for half a cache line, and lines of many channels share few cache sets.
-HWY_INLINE bool has_spans(const Strides& strides) {
-  return strides.time == 1 && strides.channel != 1;
-}
-
 /// Rows of a result, block after block: where to compute them, and their way to memory.
 template <class T>
 class ResultStream {
@@ -139,7 +134,7 @@ class ResultStream {
       return;
     }
     span_.steps += block.steps;
-    if (span_.steps >= kSpanSteps || !has_spans(result_->strides)) {
+    if (span_.steps >= kSpanSteps || !has_adjacent_steps(result_->strides)) {
       close();
     }
   }
@@ -229,7 +224,7 @@ class FactorStream {
   void read(Block block) {
     const Block wanted{block.begin - halo(), block.steps + halo()};
     const Strides& strides = factor_->x.strides;
-    if (!has_spans(strides)) {
+    if (!has_adjacent_steps(strides)) {
       x_ = read_rows(type_, factor_->x, tile_, wanted, packed_);
       return;
     }

@@ -14,8 +14,9 @@ namespace hyena::kernels::cpu {
 constexpr std::int64_t kBlockSteps = 8;
 constexpr std::int64_t kMostBlockSteps = 16;
 
-/// Time steps unpacked at once where they are adjacent in memory: a block of them would touch a
-/// page per channel for half a cache line. 2026-11-27.
+/// Time steps packed or unpacked at once where they are adjacent in memory: a block of them would
+/// touch a page per channel for half a cache line, and lines of many channels share few cache sets.
+/// 2026-11-27.
 constexpr std::int64_t kSpanSteps = 64;
 
 /// Vectors side by side in a tile of channels, at most. A tile visits L pages of memory per chunk
