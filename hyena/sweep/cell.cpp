@@ -37,19 +37,35 @@ double seconds_since(Clock::time_point start) {
 
 constexpr const char* kConfigurationFile = "cell.json";
 
-/// What a saved state, or a result, must agree in to be one of this cell.
+/// What a saved state, or a result, must agree in to be one of this cell: all that decides the
+/// result, and not how the work is cut (micro-batches, graphs, the interval of checkpoints).
 io::Json configuration(const Cell& cell) {
-  const data::SyntheticOptions& task = cell.task.synthetic;
+  const data::SyntheticOptions& synthetic = cell.task.synthetic;
+  const TrainOptions& train = cell.train;
+  train::RunConfig of_optimizer;
+  of_optimizer.optimizer = cell.optimizer;
   return {{"cell", cell.name},
           {"model", models::to_json(cell.model)},
-          {"task", task.task},
-          {"length", task.length},
-          {"vocab_size", task.vocab_size},
-          {"examples", task.examples},
-          {"seed", task.seed},
-          {"planned_steps", cell.steps()},
-          {"batch_size", cell.train.batch_size},
-          {"lr", cell.optimizer.lr}};
+          {"optimizer", train::to_json(of_optimizer).at("optimizer")},
+          {"task",
+           {{"name", synthetic.task},
+            {"length", synthetic.length},
+            {"vocab_size", synthetic.vocab_size},
+            {"examples", synthetic.examples},
+            {"seed", synthetic.seed},
+            {"fresh", cell.task.fresh},
+            {"valid_examples", cell.task.valid_examples},
+            {"test_examples", cell.task.test_examples}}},
+          {"train",
+           {{"batch_size", train.batch_size},
+            {"epochs", train.epochs},
+            {"max_tokens", train.max_tokens},
+            {"precision", train.precision},
+            {"clip_norm", train.clip_norm},
+            {"schedule", train.schedule},
+            {"warmup", train.warmup},
+            {"evaluate_every", train.evaluate_every},
+            {"solved", train.solved}}}};
 }
 
 class Training {

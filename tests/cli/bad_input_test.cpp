@@ -430,6 +430,26 @@ TEST(BadInput, Sweep) {
   }
 }
 
+TEST(BadInput, ARefusedSweepKeepsTheRecordOfTheGrid) {
+  const TemporaryFolder folder;
+  testing_support::write_text(folder / "grid.toml",
+                              "name = 'small'\n[task]\nlength = [8]\nvocab_size = [6]\n"
+                              "examples = 20\nvalid_examples = 10\ntest_examples = 10\n"
+                              "[model]\nd_model = 8\nn_layer = 1\nfilter_order = 8\n"
+                              "[train]\nbatch_size = 10\nepochs = 1\n[variants.hyena]\n");
+  const std::string out = (folder / "out").string();
+  const std::vector<std::string> sweep{"sweep", (folder / "grid.toml").string(), "--out", out,
+                                       "--device", "cpu"};
+  const Outcome first = run_program(sweep);
+  ASSERT_EQ(first.code, 0) << first.err;
+  const std::string record = testing_support::read_text(out + "/grid.toml");
+  const Outcome refused = run_program(joined(sweep, {"--set", "optimizer.lr=1e-3"}));
+  EXPECT_EQ(refused.code, 2) << refused.err;
+  ASSERT_EQ(error_lines(refused.err).size(), 1U) << refused.err;
+  EXPECT_NE(refused.err.find("started with another configuration"), std::string::npos);
+  EXPECT_EQ(testing_support::read_text(out + "/grid.toml"), record);
+}
+
 TEST(BadInput, DiskFullWhileTrainingKeepsTheLastCheckpoint) {
   const TemporaryFolder folder;
   const std::string out = (folder / "run").string();

@@ -4,7 +4,10 @@
 #include <sstream>
 #include <thread>
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "hyena/io/json.h"
 #include "hyena/io/safetensors.h"
@@ -13,6 +16,7 @@
 namespace hyena {
 namespace {
 
+using testing_support::Environment;
 using testing_support::Outcome;
 using testing_support::Process;
 using testing_support::run_program;
@@ -123,6 +127,21 @@ TEST(Interruption, PoliteSignalsSaveAndSayHowToResume) {
     EXPECT_EQ(resumed.code, 0) << resumed.err;
     EXPECT_EQ(losses(out), undisturbed());
   }
+}
+
+TEST(Interruption, WhoeverWatchedMayGoAway) {
+  // hyena train ... 2>&1 | head -1
+  const TemporaryFolder folder;
+  const std::string out = (folder / "run").string();
+  const std::string pipe = (folder / "pipe").string();
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  Process process(arguments(out), Environment{.stderr_path = pipe});
+  const int reader = ::open(pipe.c_str(), O_RDONLY);
+  char first = 0;
+  EXPECT_EQ(::read(reader, &first, 1), 1);
+  ::close(reader);
+  EXPECT_EQ(process.wait().code, 0) << "a negative code is the signal that ended it";
+  EXPECT_EQ(losses(out), undisturbed());
 }
 
 TEST(Interruption, FinishedRunOnlyRepeatsItsResult) {

@@ -1,7 +1,9 @@
 #include "hyena/sweep/cell.h"
 
 #include <fstream>
+#include <functional>
 #include <set>
+#include <vector>
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>
@@ -155,13 +157,27 @@ TEST(Cell, AnotherConfigurationIsRefused) {
 TEST(Cell, AResultOfAnotherConfigurationIsRefused) {
   const testing_support::TemporaryFolder folder;
   ASSERT_TRUE(run_cell(small(), folder.path(), at::kCPU, undisturbed()));
-  Cell other = small();
-  other.train.epochs = 5;
-  EXPECT_THROW((void)run_cell(other, folder.path(), at::kCPU, undisturbed()), UserError);
-  other = small();
-  other.task.synthetic.seed += 1;
-  EXPECT_THROW(check_configuration(other, folder.path()), UserError);
-  EXPECT_NO_THROW(check_configuration(small(), folder.path()));
+  const std::vector<std::function<void(Cell&)>> changes{
+      [](Cell& cell) { cell.train.epochs = 5; },
+      [](Cell& cell) { cell.train.max_tokens = 1; },
+      [](Cell& cell) { cell.train.clip_norm = 0.5; },
+      [](Cell& cell) { cell.train.solved = 0.5; },
+      [](Cell& cell) { cell.train.warmup = 0.1; },
+      [](Cell& cell) { cell.task.synthetic.seed += 1; },
+      [](Cell& cell) { cell.task.fresh = true; },
+      [](Cell& cell) { cell.task.test_examples = 31; },
+      [](Cell& cell) { cell.optimizer.weight_decay = 0.0; },
+      [](Cell& cell) { cell.optimizer.filter_lr = 1e-5; },
+      [](Cell& cell) { cell.model.d_inner = 32; },
+  };
+  for (std::size_t i = 0; i < changes.size(); ++i) {
+    Cell other = small();
+    changes[i](other);
+    EXPECT_THROW((void)run_cell(other, folder.path(), at::kCPU, undisturbed()), UserError) << i;
+  }
+  Cell same = small();
+  same.train.micro_batch_size = 5;
+  EXPECT_NO_THROW(check_configuration(same, folder.path()));
   EXPECT_NO_THROW(check_configuration(small(), folder.path() / "none"));
 }
 
