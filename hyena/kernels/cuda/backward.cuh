@@ -150,10 +150,11 @@ __device__ __forceinline__ void finish_seam(const Out& out, const Fir& f, uint2 
 
 /// The whole last phase of one half-block: half 0 makes dq_x0 from c, half 1 dq_x1 and dq_v from
 /// du.
-/// `in`: the pair of inputs (x0, dy) or (x1, v), plus `offset`. `down(i, r)`: factor of c or du.
+/// `tails`: rows of the tile in shared memory (kTail). `in`: the pair of inputs (x0, dy) or (x1,
+/// v), plus `offset`. `down(i, r)`: factor of c or du.
 template <class T, bool kFull, bool kRagged, bool kTail, bool kDu, class Down, class Starts>
 __device__ __forceinline__ void gate_gradients(
-    const InverseOperand<kFull>& operand, const uint4 (&radix_t)[2][2], const TailView& tail,
+    const InverseOperand<kFull>& operand, const uint4 (&radix_t)[2][2], uint32_t tails,
     const OutputAddress<kFull>& in, uint32_t offset, uint32_t fir_a, uint32_t fir_b, Down down,
     Starts starts, const GradientTile<T, kFull, kRagged>& out, int channels, int channel,
     float (&par)[8], uint32_t seams, int warp, int lane) {
@@ -188,7 +189,7 @@ __device__ __forceinline__ void gate_gradients(
             d[j] = 0.F;
         }
         if (kTail && kDu && q == 0 && warp == 0 && t < 2 && out.starts(row))
-          add_tail_gradient(d, tail, static_cast<int64_t>(out.batch(row)) * channels + channel, t);
+          add_tail_gradient(d, TailInShared(tails, row >> out.log_n1), t);
         uint32_t hb = 0;
         if (kDu) {
           hb = lds32(in.halo(i, r, q) + offset + kInputBytes);

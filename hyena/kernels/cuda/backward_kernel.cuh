@@ -38,7 +38,9 @@ constexpr int kFirOffset = kRowOffset + 2560;  // two buffers: [x1, v, x0][4], s
 constexpr int kMaximaOffset = kFirOffset + 2 * 64;
 constexpr int kScaleOffset = kMaximaOffset + 2 * kMaximaBytes;  // [z, g][8 quads]
 constexpr int kBarrierOffset = kScaleOffset + 64;               // x1 v, twice; x0 dy; spectrum
-constexpr int kSharedBytes = kBarrierOffset + 32;
+constexpr int kTailOffset = kBarrierOffset + 32;                // two buffers
+constexpr int kTailBytes = 16 * TailInShared::kChunks * 8;      // of a tile's rows
+constexpr int kSharedBytes = kTailOffset + 2 * kTailBytes;
 static_assert(kSharedBytes <= 232448, "227 KiB of shared memory per block");
 
 template <class T, int kLogN1, bool kRagged, bool kTail>
@@ -122,8 +124,14 @@ __global__ void __launch_bounds__(kThreads, 1)
       tensor_prefetch(&map_dy, 0, next.b, next.d);
     }
   };
+  auto tails_of = [&](int item) { return base + kTailOffset + ((item - first) & 1) * kTailBytes; };
+  auto load_tails = [&](int item) {  // by warp 0 of half 1
+    const Place w = place(item);
+    copy_tails(tails_of(item), a.tail, kTileBatch, w.b, a.dy.batch, channels, w.d, tid & 31);
+  };
   int item = first;
   if (half == 1) {
+    if (kTail && half_tid < 32) load_tails(item);
     load_x1v(item);
     load_x1v(item + 1);
   } else {
@@ -189,12 +197,17 @@ __global__ void __launch_bounds__(kThreads, 1)
           gate_tile<T, true>(z, gate_at, odd_buffer, Fir(fir), Fir(fir + 16), gate_starts);
         }
         const bool tail = kTail && half != 0 && warp == 0;
-        auto row_of = [&](int b) { return static_cast<int64_t>(b) * channels + here.d; };
+        if (tail) {
+          async_copy_wait();
+          __syncwarp();
+        }
+        const uint32_t tails = tails_of(item);
         TileScale<kFull>::publish(maxima, z, kLogN1, warp, lane, [&](int s) {
-          const int b = here.b + (kFull ? 0 : (8 * s + first_row) >> kLogN1);
-          return tail && gate_starts(s) && b < a.dy.batch ? tail_most(a.tail, row_of(b)) : 0.F;
+          const int i = kFull ? 0 : (8 * s + first_row) >> kLogN1;
+          return tail && gate_starts(s) ? tail_most(TailInShared(tails, i)) : 0.F;
         });
         team_barrier(half + 1);
+        if (tail && item + 1 < last) load_tails(item + 1);  // its buffer was read two tiles ago
         const TileScale<kFull> scale(maxima, kLogN1, lane);
         own_scale = scale.value;
         if (half_tid < 8)
@@ -211,18 +224,18 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
         for (int q = 0; q < 4; ++q)
           radix[q] = ldg128(&a.filter.tables->radix[q * 32 + lane]);
-        radix_forward<kFull>(
-            zb, radix, ExchangeAddress(exchange, warp, lane).store, 4096,
-            [&](float(&x)[4][4], int first) {
+        radix_forward<kFull>(zb, radix, ExchangeAddress(exchange, warp, lane).store, 4096,
+                             [&](float(&x)[4][4], int first) {
 #pragma unroll
-              for (int r = 0; tail && r < 2; ++r) {
-                const int row = first + 8 * r + (lane >> 2);
-                const int b = here.b + (kFull ? 0 : row >> kLogN1);
-                const float up = kFull ? scale.value : __shfl_sync(~0U, scale.value, row >> 2);
-                if ((lane & 3) == 0 && b < a.dy.batch)
-                  add_tail(x, r, a.tail, row_of(b), up / (1 << radix_exponent(kLogN1)));
-              }
-            });
+                               for (int r = 0; tail && r < 2; ++r) {
+                                 const int row = first + 8 * r + (lane >> 2);
+                                 const float up =
+                                     kFull ? scale.value : __shfl_sync(~0U, scale.value, row >> 2);
+                                 if ((lane & 3) == 0)
+                                   add_tail(x, r, TailInShared(tails, kFull ? 0 : row >> kLogN1),
+                                            up / (1 << radix_exponent(kLogN1)));
+                               }
+                             });
         __syncthreads();
       }
 
@@ -256,9 +269,9 @@ __global__ void __launch_bounds__(kThreads, 1)
           get_twist(tw);
           constants();
           load_row(c, at);
-          row_forward(c, tw, k);
+          row_forward<true>(c, tw, k);
           load_row(u, at + kExchangeBytes);
-          row_forward(u, tw, k);
+          row_forward<true>(u, tw, k);
         }
         wgmma_complex_pair(zr, zi, c.re, c.im, gr, gi, u.re, u.im, desc + kForwardFirst,
                            desc + kForwardSecond);
@@ -282,8 +295,8 @@ __global__ void __launch_bounds__(kThreads, 1)
         lds128(h.im, table - (kTwistOffset - kSpectrumOffset) + 512);
         row_product<false>(c, zr, zi, h);
         row_product<true>(u, gr, gi, h);
-        row_inverse(c, k);
-        row_inverse(u, k);
+        row_inverse<true>(c, k);
+        row_inverse<true>(u, k);
         RowData tw;
         get_twist(tw);
         wgmma_complex_pair(zr, zi, c.re, c.im, gr, gi, u.re, u.im, desc + kInverseFirst,
@@ -316,13 +329,13 @@ __global__ void __launch_bounds__(kThreads, 1)
         const InverseOperand<kFull> operand(ExchangeAddress(exchange, warp, lane).load);
         if (half != 0) {
           gate_gradients<T, kFull, kRagged, kTail, true>(
-              operand, radix_t, a.tail, output_at, odd_buffer, fir, fir + 16, down, output_starts,
-              out, channels, d, par, seams, warp, lane);
+              operand, radix_t, tails_of(item), output_at, odd_buffer, fir, fir + 16, down,
+              output_starts, out, channels, d, par, seams, warp, lane);
         } else {
           if (kTail && warp == 0)
             hand_out_tail<kFull>(operand, radix_t, a.tail, here.b, a.dy.batch, channels, d, kLogN1,
                                  down, lane);
-          gate_gradients<T, kFull, kRagged, kTail, false>(operand, radix_t, a.tail, output_at, 0,
+          gate_gradients<T, kFull, kRagged, kTail, false>(operand, radix_t, 0, output_at, 0,
                                                           fir + 32, fir + 32, down, output_starts,
                                                           out, channels, d, par, seams, warp, lane);
         }
@@ -346,7 +359,8 @@ __global__ void __launch_bounds__(kThreads, 1)
         } else if (((row + 1) & n1_mask) != 0) {
           behind = lds64(seam(seams, part, 0, row + 1) + kSeamHalf);
         } else if (kTail && out.ends(row)) {
-          behind = tail_seam(a.tail, static_cast<int64_t>(out.batch(row)) * channels + d, part,
+          behind = tail_seam(a.tail, static_cast<int64_t>(out.batch(row)) * channels + d,
+                             TailInShared(tails_of(item), row >> kLogN1), part,
                              lds64(seam(seams, part, w, row)));
         }
         const Fir f(fir + (part == 0 ? 32 : 16 * (part - 1)));

@@ -22,6 +22,7 @@
 #include "hyena/kernels/cuda/cluster_launch.h"
 #include "hyena/kernels/cuda/cluster_radix.cuh"
 #include "hyena/kernels/cuda/slots.cuh"
+#include "hyena/kernels/cuda/tuning.h"
 
 namespace hyena::kernels::cuda {
 namespace {
@@ -181,7 +182,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     const bool tail = kTail && h.half != 0 && h.warp() == 0 && place.rank == 0;
     TileScale<true>::publish(h.maxima(), z, 5, h.warp(), h.lane(), [&](int i) {
-      return tail && i == 0 ? tail_most(a.tail, tensor_row) : 0.F;
+      return tail && i == 0 ? tail_most(TailInMemory{a.tail, tensor_row}) : 0.F;
     });
     h.barrier();  // the inputs are in registers
     const float up = split_scale(tile_exponent(h.maxima()), s);
@@ -192,8 +193,8 @@ __global__ void __launch_bounds__(kThreads, 1)
         h.rows() - h.planes(turn), place.rank, h.lane(), [&](float(&x)[4][4], int) {
           if (!tail || (h.lane() & 3) != 0) return;
           const float gain = 0.125F / (1 << ((kLogC + 1) / 2));
-          add_tail(x, 0, a.tail, tensor_row, up * gain);
-          add_tail(x, 1, a.tail, tensor_row, up * gain);
+          add_tail(x, 0, TailInMemory{a.tail, tensor_row}, up * gain);
+          add_tail(x, 1, TailInMemory{a.tail, tensor_row}, up * gain);
         });
     fence_async();
     h.barrier();
@@ -231,6 +232,10 @@ __global__ void __launch_bounds__(kThreads, 1)
       const int next_d = ends_channel ? d + clusters : d;
       {
         const HalfBlock h(base);
+        if constexpr (kPrefetchRows<kLogC>) {
+          const int fresh = fresh_thread_index();
+          prefetch_row(a.twists, a.filter, d, WarpRow<kLogC>(fresh >> 5, place).row, s, fresh & 31);
+        }
         mbarrier_wait(h.bar_rows(), phase);
         __syncwarp();
         if (h.tid == 0) expect_rows(h);
@@ -250,6 +255,9 @@ __global__ void __launch_bounds__(kThreads, 1)
         const int lane = fresh & 31;
         const WarpRow<kLogC> at((fresh >> 5) + 16 * i, place);
         const uint32_t points = at.points(base + 2 * kExchangeBytes, lane);
+        if (kPrefetchRows<kLogC> && i == 0)
+          prefetch_row(a.twists, a.filter, d, WarpRow<kLogC>((fresh >> 5) + 16, place).row, s,
+                       lane);
         RowData c;
         RowData u;
         float zr[2][4], zi[2][4], gr[2][4], gi[2][4];
@@ -259,8 +267,8 @@ __global__ void __launch_bounds__(kThreads, 1)
           constants(lane);
           load_row(c, points);
           load_row(u, points + kSignalBytes);
-          row_forward(c, tw, k);
-          row_forward(u, tw, k);
+          row_forward<kHalfRows<kLogC>>(c, tw, k);
+          row_forward<kHalfRows<kLogC>>(u, tw, k);
         }
         RowData h;
         load_spectrum(h, a.filter, d, at.row, s, lane);
@@ -273,8 +281,8 @@ __global__ void __launch_bounds__(kThreads, 1)
         shrink(h, lds32(fir_of(channel_turn) + 48));
         row_product<false>(c, zr, zi, h);
         row_product<true>(u, gr, gi, h);
-        row_inverse(c, k);
-        row_inverse(u, k);
+        row_inverse<kHalfRows<kLogC>>(c, k);
+        row_inverse<kHalfRows<kLogC>>(u, k);
         RowData tw;
         load_fragment(tw, a.twists + at.row * 64 + lane);
         wgmma_complex_pair(zr, zi, c.re, c.im, gr, gi, u.re, u.im, desc + kInverseFirst,
@@ -353,9 +361,11 @@ __global__ void __launch_bounds__(kThreads, 1)
         for (int part = h.half; part <= 2 * h.half; ++part) {
           uint2 behind = lds64(w < 7 ? seam(seams, part, w + 1, row) + kSeamHalf
                                      : base + kBehindOffset + (part * kTileRows + row) * 8);
-          if (kTail && w == 7 && row == 31 && place.rank == kC - 1)
-            behind = tail_seam(a.tail, static_cast<int64_t>(b) * channels + d, part,
+          if (kTail && w == 7 && row == 31 && place.rank == kC - 1) {
+            const int64_t tensor_row = static_cast<int64_t>(b) * channels + d;
+            behind = tail_seam(a.tail, tensor_row, TailInMemory{a.tail, tensor_row}, part,
                                lds64(seam(seams, part, w, row)));
+          }
           finish_seam<T>(out, Fir(fir + (part == 0 ? 32 : 16 * (part - 1))), behind, part,
                          part * channels + d, row, seams, w);
         }

@@ -18,6 +18,7 @@
 #include "hyena/kernels/cuda/cluster_launch.h"
 #include "hyena/kernels/cuda/cluster_radix.cuh"
 #include "hyena/kernels/cuda/split_row.cuh"
+#include "hyena/kernels/cuda/tuning.h"
 
 namespace hyena::kernels::cuda {
 namespace {
@@ -182,6 +183,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       most = factors.most;
       load_rows(x, place, row_at, factors, warp);
     }
+    constexpr bool kHalf = !kFilter && kHalfRows<kLogC>;
     if (kFilter) cluster_arrive();  // this block's rows are in registers
 #pragma unroll
     for (int p = 0; p < 4; ++p) {
@@ -190,7 +192,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       if (p < 3) load_constants(p + 1);
       RowConstants k;
       load_row_constants(k, base + kWgmmaOffset + 2560, lane);
-      row_forward(x[p], twist, k);
+      row_forward<kHalf>(x[p], twist, k);
       float re[2][4];
       float im[2][4];
       wgmma_complex(re, im, x[p].re, x[p].im, desc + kForwardFirst, desc + kForwardSecond);
@@ -199,7 +201,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       } else {
         shrink(filter, down);
         row_product<false>(x[p], re, im, filter);
-        row_inverse(x[p], k);
+        row_inverse<kHalf>(x[p], k);
         wgmma_complex(re, im, x[p].re, x[p].im, desc + kInverseFirst, desc + kInverseSecond);
         untwist_row(x[p], re, im, twist);
       }

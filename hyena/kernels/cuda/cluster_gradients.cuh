@@ -90,7 +90,8 @@ __device__ __forceinline__ void cluster_gradients(uint32_t operand, uint32_t mat
           if (kRagged && n + 16 * q + j >= out.dp.length) d[j] = 0.F;
         }
         if (kTail && kDu && n + 16 * q < kTailMax)
-          add_tail_gradient(d, tail, static_cast<int64_t>(out.batch) * channels + channel, t);
+          add_tail_gradient(
+              d, TailInMemory{tail, static_cast<int64_t>(out.batch) * channels + channel}, t);
         input_gradients<kDu>(da[q], db[q], d, a, b, fa, fb, par);
       }
       constexpr int kPart = kDu ? 1 : 0;

@@ -201,27 +201,38 @@ __global__ void __launch_bounds__(kThreads, 1)
       }
       team_barrier(team + 1);
 
-      // ---- row phase: one k1 per warp, four times
+      // ---- row phase: one k1 per warp, four times, two in flight
 #pragma unroll 1
-      for (int i = 0; i < 4; ++i) {
+      for (int i = 0; i < 4; i += 2) {
         const uint32_t at = row_at + i * 4096;
         const uint32_t table = twist_at + i * 8192;
-        RowData x;
-        RowData tw;
-        float cr[2][4];
-        float ci[2][4];
-        load_row(x, at);
-        lds128(tw.re, table);
-        lds128(tw.im, table + 512);
-        row_forward(x, tw, k);
-        wgmma_complex(cr, ci, x.re, x.im, desc + kForwardFirst, desc + kForwardSecond);
-        RowData h;
-        lds128(h.re, table - (kTwistOffset - kSpectrumOffset));
-        lds128(h.im, table - (kTwistOffset - kSpectrumOffset) + 512);
-        row_product<false>(x, cr, ci, h);
-        row_inverse(x, k);
-        wgmma_complex(cr, ci, x.re, x.im, desc + kInverseFirst, desc + kInverseSecond);
-        store_row(cr, ci, tw, at);
+        RowData x[2];
+        RowData tw[2];
+        RowData c[2];
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          load_row(x[j], at + j * 4096);
+          lds128(tw[j].re, table + j * 8192);
+          lds128(tw[j].im, table + j * 8192 + 512);
+        }
+#pragma unroll
+        for (int j = 0; j < 2; ++j)
+          row_forward<true>(x[j], tw[j], k);
+        wgmma_complex_pair_half(c[0].re, c[0].im, x[0].re, x[0].im, c[1].re, c[1].im, x[1].re,
+                                x[1].im, desc + kForwardFirst, desc + kForwardSecond);
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          RowData h;
+          lds128(h.re, table + j * 8192 - (kTwistOffset - kSpectrumOffset));
+          lds128(h.im, table + j * 8192 - (kTwistOffset - kSpectrumOffset) + 512);
+          row_product<false>(c[j], h);
+          row_inverse<true>(c[j], k);
+        }
+        wgmma_complex_pair_half(x[0].re, x[0].im, c[0].re, c[0].im, x[1].re, x[1].im, c[1].re,
+                                c[1].im, desc + kInverseFirst, desc + kInverseSecond);
+#pragma unroll
+        for (int j = 0; j < 2; ++j)
+          store_row(x[j], tw[j], at + j * 4096);
       }
 
       // ---- column phase

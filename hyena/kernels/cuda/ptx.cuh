@@ -95,6 +95,10 @@ __device__ __forceinline__ uint2 ldg64(const void* p) {
   asm volatile("ld.global.nc.v2.u32 {%0,%1},[%2];" : "=r"(v.x), "=r"(v.y) : "l"(p));
   return v;
 }
+/// Asks for the cache line at `p`, into L1.
+__device__ __forceinline__ void prefetch_line(const void* p) {
+  asm volatile("prefetch.global.L1 [%0];" ::"l"(p) : "memory");
+}
 __device__ __forceinline__ uint32_t ldg32(const void* p) {
   uint32_t v;
   asm volatile("ld.global.nc.u32 %0,[%1];" : "=r"(v) : "l"(p));
@@ -117,6 +121,19 @@ __device__ __forceinline__ void mma_first(float (&c)[4], const uint32_t (&a)[4],
       "{%10,%10,%10,%10};"
       : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(0.F));
+}
+/// The same with fp16 accumulators: c[0] rows g, c[1] rows g + 8.
+__device__ __forceinline__ void mma_half(uint32_t* c, const uint32_t (&a)[4], uint32_t b0,
+                                         uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%0,%1},{%2,%3,%4,%5},{%6,%7},{%0,%1};"
+      : "+r"(c[0]), "+r"(c[1])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+__device__ __forceinline__ void mma_half_first(uint32_t* c, const uint32_t (&a)[4], uint32_t b0,
+                                               uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%0,%1},{%2,%3,%4,%5},{%6,%7},{%8,%8};"
+      : "=r"(c[0]), "=r"(c[1])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(0U));
 }
 /// [re | im] (16 rows per warp) = [xr | xi] times two 32-column operands b0, b1 in shared memory
 /// (no-swizzle descriptors). Four warps together; returns when the result is there.
@@ -167,6 +184,32 @@ __device__ __forceinline__ void wgmma_complex_pair(float (&re)[2][4], float (&im
         "+f"(re2[1][0]), "+f"(re2[1][1]), "+f"(re2[1][2]), "+f"(re2[1][3]), "+f"(im2[0][0]),
         "+f"(im2[0][1]), "+f"(im2[0][2]), "+f"(im2[0][3]), "+f"(im2[1][0]), "+f"(im2[1][1]),
         "+f"(im2[1][2]), "+f"(im2[1][3])
+      : "r"(xr[0]), "r"(xr[1]), "r"(xr[2]), "r"(xr[3]), "r"(xi[0]), "r"(xi[1]), "r"(xi[2]),
+        "r"(xi[3]), "r"(xr2[0]), "r"(xr2[1]), "r"(xr2[2]), "r"(xr2[3]), "r"(xi2[0]), "r"(xi2[1]),
+        "r"(xi2[2]), "r"(xi2[3]), "l"(b0), "l"(b1)
+      : "memory");
+}
+
+/// wgmma_complex_pair with fp16 accumulators.
+__device__ __forceinline__ void wgmma_complex_pair_half(
+    uint32_t (&re)[4], uint32_t (&im)[4], const uint32_t (&xr)[4], const uint32_t (&xi)[4],
+    uint32_t (&re2)[4], uint32_t (&im2)[4], const uint32_t (&xr2)[4], const uint32_t (&xi2)[4],
+    uint64_t b0, uint64_t b1) {
+  asm volatile(
+      "{\n.reg .pred p0, p1;\nsetp.ne.b32 p0,0,0;\nsetp.eq.b32 p1,0,0;\n"
+      "wgmma.fence.sync.aligned;\n"
+      "wgmma.mma_async.sync.aligned.m64n32k16.f16.f16.f16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7},{%16,%17,%18,%19},%32,p0,1,1,0;\n"
+      "wgmma.mma_async.sync.aligned.m64n32k16.f16.f16.f16 "
+      "{%8,%9,%10,%11,%12,%13,%14,%15},{%24,%25,%26,%27},%32,p0,1,1,0;\n"
+      "wgmma.mma_async.sync.aligned.m64n32k16.f16.f16.f16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7},{%20,%21,%22,%23},%33,p1,1,1,0;\n"
+      "wgmma.mma_async.sync.aligned.m64n32k16.f16.f16.f16 "
+      "{%8,%9,%10,%11,%12,%13,%14,%15},{%28,%29,%30,%31},%33,p1,1,1,0;\n"
+      "wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;\n}"
+      : "+r"(re[0]), "+r"(re[1]), "+r"(re[2]), "+r"(re[3]), "+r"(im[0]), "+r"(im[1]), "+r"(im[2]),
+        "+r"(im[3]), "+r"(re2[0]), "+r"(re2[1]), "+r"(re2[2]), "+r"(re2[3]), "+r"(im2[0]),
+        "+r"(im2[1]), "+r"(im2[2]), "+r"(im2[3])
       : "r"(xr[0]), "r"(xr[1]), "r"(xr[2]), "r"(xr[3]), "r"(xi[0]), "r"(xi[1]), "r"(xi[2]),
         "r"(xi[3]), "r"(xr2[0]), "r"(xr2[1]), "r"(xr2[2]), "r"(xr2[3]), "r"(xi2[0]), "r"(xi2[1]),
         "r"(xi2[2]), "r"(xi2[3]), "l"(b0), "l"(b1)
@@ -329,6 +372,14 @@ __device__ __forceinline__ void async_copy(uint32_t dst, const void* src, uint32
   asm volatile("cp.async.ca.shared.global [%0],[%1],%2,%3;" ::"r"(dst), "l"(src), "n"(kBytes),
                "r"(valid)
                : "memory");
+}
+/// This thread's async_copy so far form a group.
+__device__ __forceinline__ void async_copy_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+/// Waits until all groups of this thread have landed.
+__device__ __forceinline__ void async_copy_wait() {
+  asm volatile("cp.async.wait_group 0;" ::: "memory");
 }
 /// Arrives at `bar` when all earlier async_copy of this thread have landed.
 __device__ __forceinline__ void async_copy_arrive(uint32_t bar) {

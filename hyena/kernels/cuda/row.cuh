@@ -66,31 +66,61 @@ __device__ __forceinline__ void load_fragment(RowData& x, const uint4* from) {
   x.im[3] = im.w;
 }
 
+/// x <- DFT16 x, over the digit that the registers' order makes the rows of operand B.
+/// kHalf: sums in fp16, so that nothing has to be packed; each is rounded twice instead of once.
+template <bool kHalf, bool kInverse>
+__device__ __forceinline__ void row_dft(RowData& x, const RowConstants& k) {
+  const uint32_t(&im_to_re)[4] = kInverse ? k.im : k.minus_im;
+  const uint32_t(&re_to_im)[4] = kInverse ? k.minus_im : k.im;
+  constexpr int kFirst = kInverse ? 1 : 2;  // register of column block q: kFirst q, and + kSecond
+  constexpr int kSecond = kInverse ? 2 : 1;
+  if constexpr (kHalf) {
+    RowData y;
+#pragma unroll
+    for (int q = 0; q < 2; ++q) {
+      mma_half_first(y.re + 2 * q, k.re, x.re[kFirst * q], x.re[kFirst * q + kSecond]);
+      mma_half_first(y.im + 2 * q, re_to_im, x.re[kFirst * q], x.re[kFirst * q + kSecond]);
+    }
+#pragma unroll
+    for (int q = 0; q < 2; ++q) {
+      mma_half(y.re + 2 * q, im_to_re, x.im[kFirst * q], x.im[kFirst * q + kSecond]);
+      mma_half(y.im + 2 * q, k.re, x.im[kFirst * q], x.im[kFirst * q + kSecond]);
+    }
+    x = y;
+  } else {
+    float cr[2][4];
+    float ci[2][4];
+#pragma unroll
+    for (int q = 0; q < 2; ++q) {
+      mma_first(cr[q], k.re, x.re[kFirst * q], x.re[kFirst * q + kSecond]);
+      mma_first(ci[q], re_to_im, x.re[kFirst * q], x.re[kFirst * q + kSecond]);
+    }
+#pragma unroll
+    for (int q = 0; q < 2; ++q) {
+      mma(cr[q], im_to_re, x.im[kFirst * q], x.im[kFirst * q + kSecond]);
+      mma(ci[q], k.re, x.im[kFirst * q], x.im[kFirst * q + kSecond]);
+    }
+#pragma unroll
+    for (int q = 0; q < 2; ++q)
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        x.re[2 * q + r] = pack_half(cr[q][2 * r], cr[q][2 * r + 1]);
+        x.im[2 * q + r] = pack_half(ci[q][2 * r], ci[q][2 * r + 1]);
+      }
+  }
+}
+
 /// First twiddle, DFT over n2, 256-point twiddle. The DFT over n3 (wgmma) must follow.
+template <bool kHalf = false>
 __device__ __forceinline__ void row_forward(RowData& x, const RowData& twist,
                                             const RowConstants& k) {
 #pragma unroll
   for (int q = 0; q < 4; ++q)
     multiply<false>(x.re[q], x.im[q], twist.re[q], twist.im[q]);
-  float cr[2][4];
-  float ci[2][4];
+  row_dft<kHalf, false>(x, k);
 #pragma unroll
-  for (int q = 0; q < 2; ++q) {
-    mma_first(cr[q], k.re, x.re[2 * q], x.re[2 * q + 1]);
-    mma_first(ci[q], k.im, x.re[2 * q], x.re[2 * q + 1]);
-  }
-#pragma unroll
-  for (int q = 0; q < 2; ++q) {
-    mma(cr[q], k.minus_im, x.im[2 * q], x.im[2 * q + 1]);
-    mma(ci[q], k.re, x.im[2 * q], x.im[2 * q + 1]);
-  }
-#pragma unroll
-  for (int q = 0; q < 2; ++q)
-#pragma unroll
-    for (int r = 0; r < 2; ++r)
-      pack_multiply<false>(x.re[2 * q + r], x.im[2 * q + r], cr[q][2 * r], cr[q][2 * r + 1],
-                           ci[q][2 * r], ci[q][2 * r + 1], k.twiddle_re[2 * q + r],
-                           k.twiddle_im[2 * q + r]);
+  for (int q = 0; q < 4; ++q)
+    multiply<false>(x.re[q], x.im[q], k.twiddle_re[q], k.twiddle_im[q]);
 }
 
 /// Times the spectrum (or its conjugate).
@@ -106,27 +136,20 @@ __device__ __forceinline__ void row_product(RowData& x, const float (&cr)[2][4],
                                 spectrum.im[2 * q + r]);
 }
 
+template <bool kConjugate>
+__device__ __forceinline__ void row_product(RowData& x, const RowData& spectrum) {
+#pragma unroll
+  for (int q = 0; q < 4; ++q)
+    multiply<kConjugate>(x.re[q], x.im[q], spectrum.re[q], spectrum.im[q]);
+}
+
 /// Inverse DFT over k3 and 256-point twiddle. The one over k2 (wgmma) must follow.
+template <bool kHalf = false>
 __device__ __forceinline__ void row_inverse(RowData& x, const RowConstants& k) {
-  float cr[2][4];
-  float ci[2][4];
+  row_dft<kHalf, true>(x, k);
 #pragma unroll
-  for (int q = 0; q < 2; ++q) {
-    mma_first(cr[q], k.re, x.re[q], x.re[q + 2]);
-    mma_first(ci[q], k.minus_im, x.re[q], x.re[q + 2]);
-  }
-#pragma unroll
-  for (int q = 0; q < 2; ++q) {
-    mma(cr[q], k.im, x.im[q], x.im[q + 2]);
-    mma(ci[q], k.re, x.im[q], x.im[q + 2]);
-  }
-#pragma unroll
-  for (int q = 0; q < 2; ++q)
-#pragma unroll
-    for (int r = 0; r < 2; ++r)
-      pack_multiply<true>(x.re[2 * q + r], x.im[2 * q + r], cr[q][2 * r], cr[q][2 * r + 1],
-                          ci[q][2 * r], ci[q][2 * r + 1], k.twiddle_re[2 * q + r],
-                          k.twiddle_im[2 * q + r]);
+  for (int q = 0; q < 4; ++q)
+    multiply<true>(x.re[q], x.im[q], k.twiddle_re[q], k.twiddle_im[q]);
 }
 
 /// Conjugate first twiddle: accumulators to what ldmatrix brought.
@@ -146,6 +169,20 @@ __device__ __forceinline__ void store_row(const float (&cr)[2][4], const float (
                                           const RowData& twist, uint32_t at) {
   RowData x;
   untwist_row(x, cr, ci, twist);
+  stmatrix_trans(at, x.re);
+  stmatrix_trans(at + kImaginary, x.im);
+}
+
+template <int kImaginary = kPlaneBytes>
+__device__ __forceinline__ void store_row(const RowData& y, const RowData& twist, uint32_t at) {
+  RowData x;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {  // 2 q + r to 2 r + q
+    const int from = (i & 1) * 2 + (i >> 1);
+    x.re[i] = y.re[from];
+    x.im[i] = y.im[from];
+    multiply<true>(x.re[i], x.im[i], twist.re[i], twist.im[i]);
+  }
   stmatrix_trans(at, x.re);
   stmatrix_trans(at + kImaginary, x.im);
 }

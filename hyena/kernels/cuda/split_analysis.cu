@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(kThreads, 2)
                       at.first_column == 0;
     const int64_t tensor_row = static_cast<int64_t>(at.batch) * a.channels + at.channel;
     TileScale<true>::publish(base + kMaximaOffset, z, 5, warp, lane, [&](int i) {
-      return tail && i == 0 ? tail_most(a.tail, tensor_row) : 0.F;
+      return tail && i == 0 ? tail_most(TailInMemory{a.tail, tensor_row}) : 0.F;
     });
     __syncthreads();  // all of the input is in registers
     if (!kFilter) {
@@ -210,8 +210,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     radix_forward<true>(zb, radix, split_store_address(planes, block, s.log_c, warp, lane),
                         512 << s.log_c, [&](float(&x)[4][4], int) {
                           if (!tail || (lane & 3) != 0) return;
-                          add_tail(x, 0, a.tail, tensor_row, 0.125F * up);
-                          add_tail(x, 1, a.tail, tensor_row, 0.125F * up);
+                          add_tail(x, 0, TailInMemory{a.tail, tensor_row}, 0.125F * up);
+                          add_tail(x, 1, TailInMemory{a.tail, tensor_row}, 0.125F * up);
                         });
     __syncthreads();
     outer_radix<false>(planes, base + kOuterOffset, s.log_c, warp, lane);

@@ -276,7 +276,7 @@ __global__ void __launch_bounds__(kThreads, 2)
             if (kRagged && n0 + 16 * q + 4 * t + j >= a.dp.length) d[j] = 0.F;
           }
           if (kDu && a.tail.c != nullptr && n0 + 16 * q + 4 * t < kTailMax)
-            add_tail_gradient(d, a.tail, tensor_row, t);
+            add_tail_gradient(d, TailInMemory{a.tail, tensor_row}, t);
           input_gradients<kDu>(da[q], db[q], d, u, v, fa, fb, par);
         }
         // dq of the two times behind the block, meant for lanes t = 0

@@ -66,6 +66,14 @@ __device__ __forceinline__ void load_spectrum(RowData& x, const SplitFilter& fil
   load_fragment(x, filter.spectrum + (d * rows + row) * 64 + lane);
 }
 
+/// Asks for the twist and the spectrum of a row, 1 KiB each: they come while others compute.
+__device__ __forceinline__ void prefetch_row(const uint4* twists, const SplitFilter& filter, int d,
+                                             int row, const SplitShape& s, int lane) {
+  const int64_t rows = static_cast<int64_t>(s.rows()) << s.log_rho;
+  const uint4* const line = lane < 8 ? twists + row * 64 : filter.spectrum + (d * rows + row) * 64;
+  if (lane < 16) prefetch_line(line + 8 * (lane & 7));
+}
+
 /// Row `row` of channel d's spectrum from accumulators, as the transform of `scale` h.
 __device__ __forceinline__ void store_spectrum(const SplitSpectrum& to, int d, int row,
                                                const SplitShape& s, float scale,

@@ -4,8 +4,8 @@
 //   du[N+m] = sum_{n>=m} g[N+n] h[n-m] + skip g[N+m];      du[j] += sum_{m>=j} g[N+m] h[N+m-j]
 //   dh[j]  += sum_i g[N+i+j] z[N+i];                       dh[N+j] = sum_{m>=j} g[N+m] z[m-j]
 //
-// Mapping   a thread per row; behind the backward a warp per channel, its lanes take batch rows in
-//           turn and add in fixed order
+// Mapping   a thread per row; behind the backward a block per channel, its threads take batch rows
+//           in turn and add in fixed order
 #include "hyena/kernels/cuda/half_complex.cuh"
 #include "hyena/kernels/cuda/launch.h"
 #include "hyena/kernels/cuda/tail.h"
@@ -15,6 +15,8 @@ namespace hyena::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 128;
+constexpr int kParameterSums = 12;                    // taps and bias of x0, x1, v
+constexpr int kSums = kParameterSums + 2 * kTailMax;  // and the filter's near and far gradients
 
 template <class T>
 struct TailArgs {
@@ -28,13 +30,26 @@ struct TailArgs {
   int n, r, channels;
 };
 
+/// Two neighbours, 4-byte aligned, of which `count` exist; zeros for the others. Threads work on
+/// rows far apart, so what a load costs does not depend on its width.
 template <class T>
-__device__ __forceinline__ float load(const T* x) {
-  return Element<T>::lo(*reinterpret_cast<const uint16_t*>(x));
+__device__ __forceinline__ float2 load_pair(const T* x, int count) {
+  uint32_t word = 0;
+  if (count > 1) {
+    word = *reinterpret_cast<const uint32_t*>(x);
+  } else if (count > 0) {
+    word = *reinterpret_cast<const uint16_t*>(x);
+  }
+  return make_float2(Element<T>::lo(word), Element<T>::hi(word));
 }
 template <class T>
-__device__ __forceinline__ void store(T* x, float v) {
-  *reinterpret_cast<uint16_t*>(x) = static_cast<uint16_t>(Element<T>::pack(v, 0.F));
+__device__ __forceinline__ void store_pair(T* x, float a, float b, int count) {
+  const uint32_t word = Element<T>::pack(a, b);
+  if (count > 1) {
+    *reinterpret_cast<uint32_t*>(x) = word;
+  } else if (count > 0) {
+    *reinterpret_cast<uint16_t*>(x) = static_cast<uint16_t>(word);
+  }
 }
 
 /// Three taps (oldest first) and bias of one part.
@@ -51,8 +66,11 @@ struct Times {
   template <class T>
   __device__ __forceinline__ Times(const T* row, int first, int count, const Taps& taps) {
 #pragma unroll
-    for (int i = 0; i < kTailMax + 2; ++i)
-      p[i] = i < count + 2 && first - 2 + i >= 0 ? load(row + first - 2 + i) : 0.F;
+    for (int i = 0; i < kTailMax + 2; i += 2) {
+      const float2 v = load_pair(row + first - 2 + i, first - 2 + i >= 0 ? count + 2 - i : 0);
+      p[i] = v.x;
+      p[i + 1] = v.y;
+    }
 #pragma unroll
     for (int i = 0; i < kTailMax; ++i)
       q[i] = i < count ? fmaf(taps.w[2], p[i + 2],
@@ -113,12 +131,17 @@ struct TailRow {
       if (i >= m) du = fmaf(g[i], near(i - m), du);
     return du;
   }
-  /// g[N + i], zeros from r on.
-  __device__ __forceinline__ void gate(float (&g)[kTailMax], const TailArgs<T>& a, int b,
-                                       int d) const {
+  /// dy[N + i] and g[N + i], zeros from r on.
+  __device__ __forceinline__ void gate(float (&dy)[kTailMax], float (&g)[kTailMax],
+                                       const TailArgs<T>& a, int b, int d) const {
 #pragma unroll
-    for (int i = 0; i < kTailMax; ++i)
-      g[i] = i < a.r ? load(a.dy.row(b, d) + a.n + i) * x0.q[i] : 0.F;
+    for (int i = 0; i < kTailMax; i += 2) {
+      const float2 v = load_pair(a.dy.row(b, d) + a.n + i, a.r - i);
+      dy[i] = v.x;
+      dy[i + 1] = v.y;
+      g[i] = v.x * x0.q[i];
+      g[i + 1] = v.y * x0.q[i + 1];
+    }
   }
 };
 
@@ -144,8 +167,10 @@ __global__ void __launch_bounds__(kThreads) output_kernel(const TailArgs<T> a) {
   const int d = static_cast<int>(i - static_cast<int64_t>(b) * a.channels);
   const TailRow<T> row(a, b, d);
 #pragma unroll
-  for (int m = 0; m < kTailMax; ++m)
-    if (m < a.r) store(a.y.row(b, d) + a.n + m, row.x0.q[m] * row.conv(a, m));
+  for (int m = 0; m < kTailMax; m += 2)
+    if (m < a.r)
+      store_pair(a.y.row(b, d) + a.n + m, row.x0.q[m] * row.conv(a, m),
+                 row.x0.q[m + 1] * row.conv(a, m + 1), a.r - m);
 }
 
 template <class T>
@@ -155,8 +180,9 @@ __global__ void __launch_bounds__(kThreads) before_kernel(const TailArgs<T> a) {
   const int b = static_cast<int>(i / a.channels);
   const int d = static_cast<int>(i - static_cast<int64_t>(b) * a.channels);
   const TailRow<T> row(a, b, d);
+  float dy[kTailMax];
   float g[kTailMax];
-  row.gate(g, a, b, d);
+  row.gate(dy, g, a, b, d);
 #pragma unroll
   for (int j = 0; j < kTailMax; ++j) {
     a.view.g[i * kTailMax + j] = g[j];
@@ -176,31 +202,33 @@ __global__ void __launch_bounds__(kThreads) before_kernel(const TailArgs<T> a) {
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) after_kernel(const TailArgs<T> a) {
-  const int lane = threadIdx.x & 31;
-  const int d = blockIdx.x * (kThreads / 32) + (threadIdx.x >> 5);
-  if (d >= a.channels) return;
+  const int tid = threadIdx.x;
+  const int d = blockIdx.x;
   float taps[3][4] = {};  // of x0, x1, v: taps and bias
   float near[kTailMax] = {};
   float far[kTailMax] = {};
-  for (int b = lane; b < a.p.batch; b += 32) {
+  for (int b = tid; b < a.p.batch; b += kThreads) {
     const TailRow<T> row(a, b, d);
+    float dy[kTailMax];
     float g[kTailMax];
-    row.gate(g, a, b, d);
-    float dq[3][kTailMax + 2] = {};
+    row.gate(dy, g, a, b, d);
+    float dq[3][kTailMax + 2] = {};  // zeros from r on
 #pragma unroll
     for (int m = 0; m < kTailMax; ++m)
       if (m < a.r) {
         const float du = row.gradient(g, m);
-        dq[0][m] = load(a.dy.row(b, d) + a.n + m) * row.conv(a, m);
+        dq[0][m] = dy[m] * row.conv(a, m);
         dq[1][m] = du * row.v.q[m];
         dq[2][m] = du * row.x1.q[m];
       }
     auto part = [&](int k, const Taps& f, const Times& x) {
       T* const to = a.dp.row(b, k * a.channels + d) + a.n;
+      auto dp = [&](int m) {
+        return fmaf(f.w[0], dq[k][m + 2], fmaf(f.w[1], dq[k][m + 1], f.w[2] * dq[k][m]));
+      };
 #pragma unroll
       for (int m = 0; m < kTailMax; ++m) {
-        if (m < a.r)
-          store(to + m, fmaf(f.w[0], dq[k][m + 2], fmaf(f.w[1], dq[k][m + 1], f.w[2] * dq[k][m])));
+        if (m % 2 == 0) store_pair(to + m, dp(m), dp(m + 1), a.r - m);
 #pragma unroll
         for (int tap = 0; tap < 3; ++tap)
           taps[k][tap] = fmaf(dq[k][m], x.p[m + tap], taps[k][tap]);
@@ -208,8 +236,8 @@ __global__ void __launch_bounds__(kThreads) after_kernel(const TailArgs<T> a) {
       }
       if (k == 0) {  // dq_x0 was not known to the kernel that made its neighbours
         const float* partial = a.view.seam + row.row * 2;
-        store(to - 2, fmaf(f.w[0], dq[0][0], partial[0]));
-        store(to - 1, fmaf(f.w[0], dq[0][1], fmaf(f.w[1], dq[0][0], partial[1])));
+        store_pair(to - 2, fmaf(f.w[0], dq[0][0], partial[0]),
+                   fmaf(f.w[0], dq[0][1], fmaf(f.w[1], dq[0][0], partial[1])), 2);
       }
     };
     part(0, row.f0, row.x0);
@@ -224,35 +252,43 @@ __global__ void __launch_bounds__(kThreads) after_kernel(const TailArgs<T> a) {
           far[j] = fmaf(g[m], row.z_first[m - j], far[j]);
         }
   }
-  auto sum = [](float v) {
+  __shared__ float sums[kThreads / 32][kSums];
+  auto leave = [&](int i, float v) {
 #pragma unroll
     for (int o = 16; o != 0; o >>= 1)
       v += __shfl_xor_sync(~0U, v, o);
-    return v;
+    if ((tid & 31) == 0) sums[tid >> 5][i] = v;
   };
 #pragma unroll
-  for (int k = 0; k < 3; ++k)
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float v = sum(taps[k][i]);
-      const int tap = i - (3 - a.conv.taps);
-      const int channel = k * a.channels + d;
-      if (lane != 0) continue;
-      if (i == 3) {
-        a.to.dbias_C[channel] += v;
-      } else if (tap >= 0) {
-        a.to.dweight_CT[channel * a.conv.taps + tap] += v;
-      }
-    }
+  for (int i = 0; i < kParameterSums; ++i)
+    leave(i, taps[i >> 2][i & 3]);
 #pragma unroll
   for (int j = 0; j < kTailMax; ++j) {
-    const float first = sum(near[j]);
-    const float last = sum(far[j]);
-    if (lane != 0 || j >= a.r) continue;
-    if (j < a.filter_length) a.to.dh_DK[d * a.filter_length + j] += first;
-    if (a.n + j < a.filter_length) a.to.dh_DK[d * a.filter_length + a.n + j] = last;
-    if (j == 0) a.to.dskip_D[d] += first;
+    leave(kParameterSums + j, near[j]);
+    leave(kParameterSums + kTailMax + j, far[j]);
   }
+  __syncthreads();
+  if (tid >= kSums) return;
+  float v = 0.F;
+  for (int warp = 0; warp < kThreads / 32; ++warp)
+    v += sums[warp][tid];
+  if (tid < kParameterSums) {
+    const int channel = (tid >> 2) * a.channels + d;
+    const int tap = (tid & 3) - (3 - a.conv.taps);
+    if ((tid & 3) == 3) {
+      a.to.dbias_C[channel] += v;
+    } else if (tap >= 0) {
+      a.to.dweight_CT[channel * a.conv.taps + tap] += v;
+    }
+    return;
+  }
+  const int j = (tid - kParameterSums) & (kTailMax - 1);
+  const bool is_far = tid >= kParameterSums + kTailMax;
+  const int lag = is_far ? a.n + j : j;
+  if (j == 0 && !is_far) a.to.dskip_D[d] += v;
+  if (j >= a.r || lag >= a.filter_length) return;
+  float* const dh = a.to.dh_DK + d * a.filter_length + lag;
+  *dh = is_far ? v : *dh + v;
 }
 
 template <class T>
@@ -319,7 +355,7 @@ void tail_after(const TailCall& call, const void* dy, const CudaMixerGradients& 
     a.dy = {static_cast<const T*>(dy), a.p.row_stride, a.p.batch, a.channels, a.p.length};
     a.dp = {static_cast<T*>(to.dp_BCL), a.p.row_stride, a.p.batch, 3 * a.channels, a.p.length};
     a.to = to;
-    after_kernel<T><<<blocks(32 * call.shape.channels), kThreads, 0, call.stream>>>(a);
+    after_kernel<T><<<static_cast<unsigned>(a.channels), kThreads, 0, call.stream>>>(a);
   });
 }
 

@@ -103,7 +103,7 @@ INSTANTIATE_TEST_SUITE_P(
     Tail, HyenaMixerCuda,
     testing::Values(shape(9, 8, 1026, 0, 1032), shape(9, 8, 1026), shape(5, 3, 2050, 0, 2056),
                     shape(3, 4, 4097, 0, 4104), shape(3, 3, 4104, 4096, 4104),
-                    shape(2, 5, 8194, 0, 8200), shape(3, 2, 8194), shape(2, 3, 8200, 5000, 8200),
+                    shape(2, 5, 8194, 0, 8200), shape(3, 8, 8194), shape(2, 3, 8200, 5000, 8200),
                     shape(2, 3, 8195, 0, 8200, 1), shape(2, 3, 16386, 0, 16392),
                     shape(2, 3, 16391, 0, 16392), shape(2, 3, 32770, 0, 32776),
                     shape(2, 8, 32770, 32769, 32770), shape(1, 3, 65538, 0, 65544),
@@ -116,7 +116,7 @@ INSTANTIATE_TEST_SUITE_P(
 // rows than a grid holds, and fewer.
 INSTANTIATE_TEST_SUITE_P(
     Long, HyenaMixerCuda,
-    testing::Values(shape(2, 3, 16384), shape(3, 2, 8194), shape(1, 2, 131072), shape(1, 3, 65536),
+    testing::Values(shape(2, 3, 16384), shape(3, 8, 8194), shape(1, 2, 131072), shape(1, 3, 65536),
                     shape(2, 3, 32768), shape(50, 3, 16384), shape(2, 70, 16386),
                     shape(1, 133, 65536), shape(2, 67, 24580, 20000, 24584), shape(1, 5, 24576),
                     shape(2, 3, 16384, 300), shape(1, 3, 8193, 0, 8200),
