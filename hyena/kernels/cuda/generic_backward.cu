@@ -9,18 +9,18 @@
 //           dq takes the place of c and du, so that neighbours can be read
 // Mapping   one block per channel and share of the batch, which takes its rows in order; its part
 //           of the correlation stays in the L2
-// Budget    7 elements per time, p and dy read again from the L1 and L2; 16 N bytes of shared
-// memory Numerics  float32, sums in an order that depends on the shape alone Bounds    any L <= N,
-// any row stride Tested by tests/kernels/cuda/mixer_generic_test.cpp against float64
+// Budget    7 elements per time, p and dy again from the L1 and L2; 16 N bytes of shared memory
+// Registers 80, for 24 warps per multiprocessor
+// Numerics  float32, sums in an order that depends on the shape alone
+// Bounds    any L <= N, any row stride
+// Tested by tests/kernels/cuda/mixer_generic_test.cpp against float64
 #include "hyena/kernels/cuda/generic_gradients.cuh"
 
 namespace hyena::kernels::cuda::generic {
 namespace {
 
-constexpr int kGroup = 8;  // times per thread whose gradients are in registers at once
-
 template <class T, int kLog>
-__global__ void __launch_bounds__(kRowThreads<kLog>, kLog >= 12 ? 2 : 1)
+__global__ void __launch_bounds__(kRowThreads<kLog>, kRowBlocks<kLog>)
     short_backward_kernel(const Mixer<T> m, const float2* spectrum, T* dp, float2* correlation,
                           float* lines, int shares) {
   constexpr int kThreads = kRowThreads<kLog>;
@@ -58,14 +58,14 @@ __global__ void __launch_bounds__(kRowThreads<kLog>, kLog >= 12 ? 2 : 1)
       store_unit<First>(xg, f, u);
     });
     __syncthreads();
-    split_passes<kLog, kLog, 1, kLast, kThreads>(tid, again(0.25F), xz, xg);
+    split_passes<kLog, kLog, 1, kLast, kThreads, 2>(tid, 0.25F, x);
     for_units<Last, kThreads>(tid, [&](int u) {
-      const auto w = roots_of<Last::kLogRadix>(Last::turn(again(0.25F), u));
+      const auto w = roots_of<Last::kLogRadix>(Last::turn(0.25F, u));
       split_unit<Last>(xz, u, w);
       float2 f[Last::kPoints];
-      load_unit<Last>(f, xg, u);
+      load_unit<Last>(f, xg, again(u));
       split(f, w);
-      const int first = place(Last::first(u));
+      const int first = place(Last::first(again(u)));
 #pragma unroll
       for (int l = 0; l < Last::kPoints; ++l) {
         float2& z = xz[moved(first, l)];
@@ -77,12 +77,13 @@ __global__ void __launch_bounds__(kRowThreads<kLog>, kLog >= 12 ? 2 : 1)
         z = product(z, hl);
         f[l] = conjugate_product(hl, f[l]);
       }
-      merge(f, w);
-      store_unit<Last>(xg, f, u);
-      merge_unit<Last>(xz, u, w);
+      const auto back = roots_of<Last::kLogRadix>(Last::turn(0.25F, again(u)));
+      merge(f, back);
+      store_unit<Last>(xg, f, again(u));
+      merge_unit<Last>(xz, again(u), back);
     });
     __syncthreads();
-    merge_passes<kLog, kLog, kLast - 1, 1, kThreads>(tid, again(0.25F), xz, xg);
+    merge_passes<kLog, kLog, kLast - 1, 1, kThreads, 2>(tid, 0.25F, x);
     for_units<First, kThreads>(tid, [&](int u) {
       const int first = place(First::first(u));
       const T* const dy = m.dy + m.output(b, d);
@@ -96,25 +97,29 @@ __global__ void __launch_bounds__(kRowThreads<kLog>, kLog >= 12 ? 2 : 1)
       }
       load_unit<First>(f, xg, u);
       merge(f, first_roots<First::kLogRadix>());
-      float q1[First::kPoints];
-      float qv[First::kPoints];
-      m.row(b, d, 1).convolve(q1, u, kStep);
-      m.row(b, d, 2).convolve(qv, u, kStep);
+      // One after the other: both convolutions at once need more registers than there are.
+      float q[First::kPoints];
+      m.row(b, d, 2).convolve(q, u, kStep);
 #pragma unroll
       for (int l = 0; l < First::kPoints; ++l)
-        xg[moved(first, l * kStep)] = u + l * kStep < m.length
-                                          ? make_float2(f[l].x * qv[l], f[l].x * q1[l])
-                                          : make_float2(0.F, 0.F);
+        xg[moved(first, l * kStep)].x = u + l * kStep < m.length ? f[l].x * q[l] : 0.F;
+      m.row(b, d, 1).convolve(q, u, kStep);
+#pragma unroll
+      for (int l = 0; l < First::kPoints; ++l)
+        xg[moved(first, l * kStep)].y = u + l * kStep < m.length ? f[l].x * q[l] : 0.F;
     });
     __syncthreads();
+    const auto dq = [&](int n) {
+      if (n >= kPoints) return make_float3(0.F, 0.F, 0.F);
+      const float2 e = xg[place(n)];
+      return make_float3(xz[place(n)].x, e.x, e.y);
+    };
+    constexpr int kGroup = 8;  // times per thread whose gradients are in registers at once
 #pragma unroll 1
     for (int n = 0; n < kPoints; n += kGroup * kThreads)
-      short_gradients<kGroup, kThreads>(m, b, d, n, dp, sums + (tid >> 5) * kParameters, tid,
-                                        [&](int i) {
-                                          if (i >= kPoints) return make_float3(0.F, 0.F, 0.F);
-                                          const float2 e = xg[place(i)];
-                                          return make_float3(xz[place(i)].x, e.x, e.y);
-                                        });
+      store_input_gradients<kGroup, kThreads>(m, b, d, n + again(tid), dp, dq);
+    add_parameter_gradients<kPoints / kThreads, kThreads>(m, b, d, again(tid),
+                                                          sums + (tid >> 5) * kParameters, dq);
     __syncthreads();
   }
   store_sums<kWarps>(lines + static_cast<int64_t>(blockIdx.x) * kParameters, sums, tid);
@@ -126,7 +131,6 @@ void short_backward(const Problem& m, const Operands& in, const float2* spectrum
                     float2* correlation, float* sums, cudaStream_t stream) {
   with_element(m.shape.type, [&]<class T>() {
     with_constant<kMinLog, kMaxBackwardLog>(m.log_n, [&]<int kLog>() {
-      static_assert((1 << kLog) % (kGroup * kRowThreads<kLog>) == 0);
       constexpr int kBytes = 16 << kLog;
       allow_shared_memory<short_backward_kernel<T, kLog>>(kBytes);
       const auto blocks = static_cast<unsigned>(m.shape.channels * m.shares());

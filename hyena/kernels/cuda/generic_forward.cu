@@ -19,7 +19,7 @@ namespace hyena::kernels::cuda::generic {
 namespace {
 
 template <class T, int kLog>
-__global__ void __launch_bounds__(kRowThreads<kLog>, kLog >= 12 ? 3 : 1)
+__global__ void __launch_bounds__(kRowThreads<kLog>, kRowBlocks<kLog>)
     short_forward_kernel(const Mixer<T> m, const float2* spectrum, T* y) {
   constexpr int kThreads = kRowThreads<kLog>;
   constexpr int kLast = Passes{kLog}.count() - 1;
@@ -50,10 +50,10 @@ __global__ void __launch_bounds__(kRowThreads<kLog>, kLog >= 12 ? 3 : 1)
     for (int l = 0; l < Last::kPoints; ++l)
       f[l] = product(f[l], h[spectrum_index<kLog>(u, l)]);
     merge(f, w);
-    store_unit<Last>(x, f, again(u));
+    store_unit<Last>(x, f, u);
   });
   __syncthreads();
-  merge_passes<kLog, kLog, kLast - 1, 1, kThreads>(tid, again(0.25F), x);
+  merge_passes<kLog, kLog, kLast - 1, 1, kThreads>(tid, 0.25F, x);
   for_units<First, kThreads>(tid, [&](int u) {
     float2 f[First::kPoints];
     load_unit<First>(f, x, u);

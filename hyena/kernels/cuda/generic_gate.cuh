@@ -133,7 +133,7 @@ struct Mixer {
 };
 
 /// The same value, but what is made from it is made again: else compilers keep roots and addresses
-/// of the way there for the way back, more registers than there are.
+/// of one pass for another, more registers than there are.
 __device__ __forceinline__ float again(float turn) {
   asm volatile("" : "+f"(turn));
   return turn;
@@ -143,42 +143,43 @@ __device__ __forceinline__ int again(int unit) {
   return unit;
 }
 
-/// f(u) for the units of a pass that this thread owns.
+/// f(u) for the units of a pass that this thread owns. A loop even where it owns one: straight code
+/// gets mixed with its surroundings, and then needs more registers.
 template <class P, int kThreads, class F>
 __device__ __forceinline__ void for_units(int tid, F&& f) {
-  if constexpr (P::kUnits == kThreads) {
-    f(tid);
-  } else {
 #pragma unroll 1
-    for (int u = tid; u < P::kUnits; u += kThreads)
-      f(u);
-  }
+  for (int u = again(tid); u < P::kUnits; u += kThreads)
+    f(u);
 }
 
-/// Passes kPass .. kEnd - 1 of arrays in shared memory, with a barrier behind each.
-template <int kLog, int kLevels, int kPass, int kEnd, int kThreads, class... X>
-__device__ __forceinline__ void split_passes(int tid, float turn, X*... x) {
+/// Passes kPass .. kEnd - 1 of kArrays arrays in shared memory, with a barrier behind each.
+template <int kLog, int kLevels, int kPass, int kEnd, int kThreads, int kArrays = 1>
+__device__ __forceinline__ void split_passes(int tid, float turn, float2* x) {
   if constexpr (kPass < kEnd) {
     using P = Pass<kLog, kLevels, kPass>;
     for_units<P, kThreads>(tid, [&](int u) {
       const auto w = roots_of<P::kLogRadix>(P::turn(turn, u));
-      (split_unit<P>(x, u, w), ...);
+#pragma unroll
+      for (int i = 0; i < kArrays; ++i)
+        split_unit<P>(x + (i << kLog), u, w);
     });
     __syncthreads();
-    split_passes<kLog, kLevels, kPass + 1, kEnd, kThreads>(tid, turn, x...);
+    split_passes<kLog, kLevels, kPass + 1, kEnd, kThreads, kArrays>(tid, turn, x);
   }
 }
 /// Passes kPass, kPass - 1 .. kEnd backwards.
-template <int kLog, int kLevels, int kPass, int kEnd, int kThreads, class... X>
-__device__ __forceinline__ void merge_passes(int tid, float turn, X*... x) {
+template <int kLog, int kLevels, int kPass, int kEnd, int kThreads, int kArrays = 1>
+__device__ __forceinline__ void merge_passes(int tid, float turn, float2* x) {
   if constexpr (kPass >= kEnd) {
     using P = Pass<kLog, kLevels, kPass>;
     for_units<P, kThreads>(tid, [&](int u) {
       const auto w = roots_of<P::kLogRadix>(P::turn(turn, u));
-      (merge_unit<P>(x, u, w), ...);
+#pragma unroll
+      for (int i = 0; i < kArrays; ++i)
+        merge_unit<P>(x + (i << kLog), u, w);
     });
     __syncthreads();
-    merge_passes<kLog, kLevels, kPass - 1, kEnd, kThreads>(tid, turn, x...);
+    merge_passes<kLog, kLevels, kPass - 1, kEnd, kThreads, kArrays>(tid, turn, x);
   }
 }
 
@@ -203,8 +204,11 @@ void with_constant(int value, F&& f) {
   f.template operator()<kFirst>();
 }
 
-/// Threads of a block that transforms one row of 2^kLog points.
+/// Threads of a block that transforms one row of 2^kLog points, and how many blocks of a
+/// multiprocessor make 24 warps, which leaves 80 registers.
 template <int kLog>
 constexpr int kRowThreads = kLog <= 9 ? 32 : (kLog >= 12 ? 256 : 1 << (kLog - 4));
+template <int kLog>
+constexpr int kRowBlocks = 768 / kRowThreads<kLog>;
 
 }  // namespace hyena::kernels::cuda::generic

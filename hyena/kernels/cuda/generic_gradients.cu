@@ -6,10 +6,9 @@
 // Mapping   a block of 256 threads per 2048 times of a row: dq of these and of the taps - 1 behind
 //           them to shared memory, then 8 times per thread. Sums: a block per channel, whose eight
 //           warps take every eighth line each
-// Budget    4 elements and 8 bytes read per time, p twice more from the L1; 3 elements written
-// Numerics  float32, sums in an order that depends on the shape alone
-// Bounds    any L, any row stride
-// Tested by tests/kernels/cuda/mixer_generic_test.cpp against float64
+// Budget    4 elements and 8 bytes read per time, p twice more from the L1 and L2; 3 elements
+// written Numerics  float32, sums in an order that depends on the shape alone Bounds    any L, any
+// row stride Tested by tests/kernels/cuda/mixer_generic_test.cpp against float64
 #include "hyena/kernels/cuda/generic_gradients.cuh"
 
 namespace hyena::kernels::cuda::generic {
@@ -65,11 +64,13 @@ __global__ void __launch_bounds__(kThreads, 3)
   for (int i = tid; i < kWarps * kParameters; i += kThreads)
     sums[i] = 0.F;
   __syncthreads();
-  short_gradients<kCount, kThreads>(m, b, d, first, dp, sums + (tid >> 5) * kParameters, tid,
-                                    [&](int n) {
-                                      const int i = n - first;
-                                      return make_float3(dq[0][i], dq[1][i], dq[2][i]);
-                                    });
+  const auto values = [&](int n) {
+    const int i = n - first;
+    return make_float3(dq[0][i], dq[1][i], dq[2][i]);
+  };
+  store_input_gradients<kCount, kThreads>(m, b, d, first + tid, dp, values);
+  add_parameter_gradients<kCount, kThreads>(m, b, d, first + tid, sums + (tid >> 5) * kParameters,
+                                            values);
   __syncthreads();
   const int64_t line = (static_cast<int64_t>(d) * m.batch + b) * tiles + tile;
   store_sums<kWarps>(lines + line * kParameters, sums, tid);

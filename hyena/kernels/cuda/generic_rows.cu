@@ -10,8 +10,8 @@
 //           batch rows of the slice in order; its part of the sum stays in the L2
 // Budget    16 bytes per point, 32 for gradients; the spectrum, 8, once for the batch, the sum 16
 //           more in the L2
-// Registers 80: three blocks per multiprocessor (in registers the sum left two, and spilled);
-//           shared memory 32 KiB, gradients 64 KiB
+// Registers 80, for 24 warps per multiprocessor (the sum in registers left 16, and spilled); shared
+//           memory 32 KiB, gradients 64 KiB
 // Numerics  float32; hyena/kernels/mixer_cuda_generic.h
 // Tested by tests/kernels/cuda/mixer_generic_test.cpp against float64
 #include "hyena/kernels/cuda/generic_gate.cuh"
@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(kThreads, 3)
     split_first(xz, z + row, turn, u);
     split_first(xg, g + row, turn, u);
     __syncthreads();
-    split_passes<kLogRow, kLogRow, 1, 2, kThreads>(u, turn, xz, xg);
+    split_passes<kLogRow, kLogRow, 1, 2, kThreads, 2>(u, turn, x);
     const auto w = roots_of<4>(Last::turn(turn, u));
     split_unit<Last>(xz, u, w);
     Points f;
@@ -166,12 +166,13 @@ __global__ void __launch_bounds__(kThreads, 3)
       zl = product(zl, hl);
       f[l] = conjugate_product(hl, f[l]);
     }
-    merge(f, w);
+    const auto back = roots_of<4>(Last::turn(turn, again(u)));
+    merge(f, back);
     store_unit<Last>(xg, f, again(u));
-    merge_unit<Last>(xz, again(u), w);
+    merge_unit<Last>(xz, again(u), back);
     __syncthreads();
     const float turn_back = again(turn);
-    merge_passes<kLogRow, kLogRow, 1, 1, kThreads>(u, turn_back, xz, xg);
+    merge_passes<kLogRow, kLogRow, 1, 1, kThreads, 2>(u, turn_back, x);
     merge_first(xz, z + row, turn_back, u);
     merge_first(xg, g + row, turn_back, u);
     // No barrier: a thread reads and writes the same points in its last and its next first pass.
