@@ -6,9 +6,10 @@
 // Mapping   a block of 256 threads per 2048 times of a row: dq of these and of the taps - 1 behind
 //           them to shared memory, then 8 times per thread. Sums: a block per channel, whose eight
 //           warps take every eighth line each
-// Budget    4 elements and 8 bytes read per time, p twice more from the L1 and L2; 3 elements
-// written Numerics  float32, sums in an order that depends on the shape alone Bounds    any L, any
-// row stride Tested by tests/kernels/cuda/mixer_generic_test.cpp against float64
+// Budget    4 elements and 8 bytes read per time, p again from the L1 and L2; 3 elements written
+// Numerics  float32, sums in an order that depends on the shape alone
+// Bounds    any L, any row stride
+// Tested by tests/kernels/cuda/mixer_generic_test.cpp against float64
 #include "hyena/kernels/cuda/generic_gradients.cuh"
 
 namespace hyena::kernels::cuda::generic {
