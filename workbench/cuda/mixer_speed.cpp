@@ -2,12 +2,16 @@
 // float64, then times it (rows padded to 16 bytes, as the operator lays them), and measures the
 // copy rate of the same device in the same run.
 //
-//   mixer_speed [--fp16] [--channels D] [--tokens N] [length...]
+//   mixer_speed [--fp16] [--generic] [--fp32] [--channels D] [--tokens N] [length...]
+//
+// --generic times the kernels of mixer_cuda_generic.h instead, and --fp32 these with float32
+// tensors; their rows are not padded.
 //
 // Six channels are verified: sums of few parameters' gradients would tell more about their own
 // cancellation than about the kernels. One line per length: medians of 21 of the filter's spectrum,
-// the forward with a cached spectrum, the backward; shares of the 8 and 22 byte bounds with the
-// spectrum made inside. Two input sets take turns, each larger than the L2.
+// the forward with a cached spectrum, the backward; shares of the bounds, 4 and 11 elements, with
+// the spectrum made inside, and the rates that these are. Two input sets take turns, each larger
+// than the L2.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -16,13 +20,17 @@
 #include <vector>
 
 #include "tests/kernels/cuda/mixer_case.h"
+#include "tests/kernels/cuda/mixer_generic_case.h"
 
 namespace {
 
 using hyena::kernels::CudaElement;
+using hyena::kernels::CudaGenericElement;
+using hyena::kernels::CudaGenericMixerShape;
 using hyena::kernels::CudaMixerShape;
 using hyena::testing_support::cuda;
 using hyena::testing_support::DeviceBuffer;
+using hyena::testing_support::GenericCase;
 using hyena::testing_support::MixerCase;
 
 struct Timing {
@@ -65,67 +73,58 @@ double copy_rate() {  // bytes read and written per millisecond
   return 2.0 * static_cast<double>(bytes) / t.median;
 }
 
-bool measure(const CudaMixerShape& s, double rate) {
-  namespace k = hyena::kernels;
-  MixerCase c(s, static_cast<std::uint32_t>(s.length));
-  c.run();
-  const std::int64_t D = s.channels;
-  const std::vector<std::int64_t> channels{0, D / 5, 2 * D / 5 + 1, 3 * D / 5, 4 * D / 5, D - 1};
-  const auto e = c.compare(channels);
-  const double y_bound = hyena::testing_support::promised_y(s);
-  const bool good = c.guards && e.y <= y_bound && e.y_row <= 1.25 * y_bound && e.dp <= 3e-3 &&
-                    e.dh <= 1.5e-3 && e.dweight <= 1.5e-3 && e.dskip <= 4.5e-3;
-  std::printf(
-      "L %7lld: y %.2e (row %.2e) dp %.2e (row %.2e) dh %.2e dw %.2e db %.2e dskip %.2e%s\n",
-      static_cast<long long>(s.length), e.y, e.y_row, e.dp, e.dp_row, e.dh, e.dweight, e.dbias,
-      e.dskip, good ? "" : "  FAILED");
-  if (!good) return false;
-  const auto bytes = [](const auto& v) { return v.size() * sizeof(v[0]); };
-  std::vector<std::unique_ptr<DeviceBuffer>> all;
-  auto buffer = [&](std::size_t n) {
-    all.push_back(std::make_unique<DeviceBuffer>(n));
-    return all.back().get();
-  };
-  DeviceBuffer* p[2];
-  DeviceBuffer* dy[2];
-  DeviceBuffer* y[2];
-  DeviceBuffer* dp[2];
-  for (int i = 0; i < 2; ++i) {
-    p[i] = buffer(bytes(c.p));
-    dy[i] = buffer(bytes(c.dy));
-    y[i] = buffer(bytes(c.dy));
-    dp[i] = buffer(bytes(c.p));
-    p[i]->upload(c.p);
-    dy[i]->upload(c.dy);
+std::vector<std::int64_t> verified_channels(std::int64_t D) {
+  return {0, D / 5, 2 * D / 5 + 1, 3 * D / 5, 4 * D / 5, D - 1};
+}
+
+/// What a verified case needs on the device; rows p and dy as bytes.
+class Operands {
+ public:
+  template <class Case, class Row>
+  Operands(const Case& c, const Row& p_row, const Row& dy_row, std::size_t spectrum_bytes,
+           std::size_t workspace)
+      : weight(copy(c.weight)),
+        bias(copy(c.bias)),
+        skip(copy(c.skip)),
+        h(copy(c.h)),
+        dweight(copy(c.weight)),
+        dbias(copy(c.bias)),
+        dskip(copy(c.skip)),
+        dh(copy(c.h)),
+        spectrum(buffer(spectrum_bytes)),
+        work(buffer(workspace)) {
+    for (int i = 0; i < 2; ++i) {
+      p[i] = copy(p_row);
+      dp[i] = copy(p_row);
+      dy[i] = copy(dy_row);
+      y[i] = copy(dy_row);
+    }
   }
-  DeviceBuffer* weight = buffer(bytes(c.weight));
-  DeviceBuffer* bias = buffer(bytes(c.bias));
-  DeviceBuffer* skip = buffer(bytes(c.skip));
-  DeviceBuffer* h = buffer(bytes(c.h));
-  DeviceBuffer* dweight = buffer(bytes(c.weight));
-  DeviceBuffer* dbias = buffer(bytes(c.bias));
-  DeviceBuffer* dskip = buffer(bytes(c.skip));
-  DeviceBuffer* dh = buffer(bytes(c.h));
-  DeviceBuffer* spectrum = buffer(k::hyena_mixer_cuda_spectrum_bytes(s));
-  DeviceBuffer* work = buffer(std::max(k::hyena_mixer_cuda_forward_workspace(s),
-                                       k::hyena_mixer_cuda_backward_workspace(s)));
-  weight->upload(c.weight);
-  bias->upload(c.bias);
-  skip->upload(c.skip);
-  h->upload(c.h);
-  auto make_spectrum = [&](int) {
-    k::hyena_mixer_cuda_spectrum(s, h->floats(), skip->floats(), spectrum->get(), nullptr);
-  };
-  auto forward = [&](int i) {
-    k::hyena_mixer_cuda_forward(s, p[i % 2]->get(), weight->floats(), bias->floats(),
-                                spectrum->get(), y[i % 2]->get(), work->get(), nullptr);
-  };
-  auto backward = [&](int i) {
-    k::hyena_mixer_cuda_backward(
-        s, dy[i % 2]->get(), p[i % 2]->get(), weight->floats(), bias->floats(), spectrum->get(),
-        {dp[i % 2]->get(), dweight->floats(), dbias->floats(), dh->floats(), dskip->floats()},
-        work->get(), nullptr);
-  };
+  [[nodiscard]] hyena::kernels::CudaMixerGradients gradients(int i) const {
+    return {dp[i]->get(), dweight->floats(), dbias->floats(), dh->floats(), dskip->floats()};
+  }
+
+ private:
+  std::vector<std::unique_ptr<DeviceBuffer>> all_;
+  DeviceBuffer* buffer(std::size_t n) {
+    all_.push_back(std::make_unique<DeviceBuffer>(n));
+    return all_.back().get();
+  }
+  template <class V>
+  DeviceBuffer* copy(const std::vector<V>& v) {
+    DeviceBuffer* b = buffer(v.size() * sizeof(V));
+    b->upload(v);
+    return b;
+  }
+
+ public:
+  DeviceBuffer *weight, *bias, *skip, *h, *dweight, *dbias, *dskip, *dh, *spectrum, *work;
+  DeviceBuffer *p[2], *dp[2], *dy[2], *y[2];
+};
+
+template <class Spectrum, class Forward, class Backward>
+void time_mixer(std::int64_t B, std::int64_t D, std::int64_t L, double element_bytes, double rate,
+                Spectrum&& make_spectrum, Forward&& forward, Backward&& backward) {
   const Timing ts = time_ms(make_spectrum);
   const Timing tf = time_ms(forward);
   const Timing tb = time_ms(backward);
@@ -138,18 +137,91 @@ bool measure(const CudaMixerShape& s, double rate) {
     forward(i);
     backward(i);
   });
-  const double elements = static_cast<double>(s.batch * s.channels * s.length);
-  const double bound_f = 8.0 * elements / rate;
-  const double bound_all = 22.0 * elements / rate;
+  const double elements = static_cast<double>(B * D * L);
+  const double bound_f = 4.0 * element_bytes * elements / rate;
+  const double bound_all = 11.0 * element_bytes * elements / rate;
   std::printf(
       "           B %lld D %lld: spectrum %.4f, forward %.4f (cached spectrum, %.1f %%), with "
       "spectrum "
       "%.4f (spread %.4f) %.1f %%; backward %.4f; all %.4f (spread %.4f) %.1f %%; bounds %.4f "
-      "%.4f\n",
-      static_cast<long long>(s.batch), static_cast<long long>(s.channels), ts.median, tf.median,
+      "%.4f; GB/s %.0f %.0f\n",
+      static_cast<long long>(B), static_cast<long long>(D), ts.median, tf.median,
       100 * bound_f / tf.median, tsf.median, tsf.spread, 100 * bound_f / tsf.median, tb.median,
-      tall.median, tall.spread, 100 * bound_all / tall.median, bound_f, bound_all);
+      tall.median, tall.spread, 100 * bound_all / tall.median, bound_f, bound_all,
+      bound_f * rate / tsf.median * 1e-6, bound_all * rate / tall.median * 1e-6);
   std::fflush(stdout);
+}
+
+void print_errors(std::int64_t length, const auto& e, bool good) {
+  std::printf(
+      "L %7lld: y %.2e (row %.2e) dp %.2e (row %.2e) dh %.2e dw %.2e db %.2e dskip %.2e%s\n",
+      static_cast<long long>(length), e.y, e.y_row, e.dp, e.dp_row, e.dh, e.dweight, e.dbias,
+      e.dskip, good ? "" : "  FAILED");
+}
+
+bool measure(const CudaMixerShape& s, double rate) {
+  namespace k = hyena::kernels;
+  MixerCase c(s, static_cast<std::uint32_t>(s.length));
+  c.run();
+  const auto e = c.compare(verified_channels(s.channels));
+  const double y_bound = hyena::testing_support::promised_y(s);
+  const bool good = c.guards && e.y <= y_bound && e.y_row <= 1.25 * y_bound && e.dp <= 3e-3 &&
+                    e.dh <= 1.5e-3 && e.dweight <= 1.5e-3 && e.dskip <= 4.5e-3;
+  print_errors(s.length, e, good);
+  if (!good) return false;
+  const Operands on(c, c.p, c.dy, k::hyena_mixer_cuda_spectrum_bytes(s),
+                    std::max(k::hyena_mixer_cuda_forward_workspace(s),
+                             k::hyena_mixer_cuda_backward_workspace(s)));
+  time_mixer(
+      s.batch, s.channels, s.length, 2.0, rate,
+      [&](int) {
+        k::hyena_mixer_cuda_spectrum(s, on.h->floats(), on.skip->floats(), on.spectrum->get(),
+                                     nullptr);
+      },
+      [&](int i) {
+        k::hyena_mixer_cuda_forward(s, on.p[i % 2]->get(), on.weight->floats(), on.bias->floats(),
+                                    on.spectrum->get(), on.y[i % 2]->get(), on.work->get(),
+                                    nullptr);
+      },
+      [&](int i) {
+        k::hyena_mixer_cuda_backward(s, on.dy[i % 2]->get(), on.p[i % 2]->get(),
+                                     on.weight->floats(), on.bias->floats(), on.spectrum->get(),
+                                     on.gradients(i % 2), on.work->get(), nullptr);
+      });
+  return true;
+}
+
+bool measure_generic(const CudaGenericMixerShape& s, double rate) {
+  namespace k = hyena::kernels;
+  GenericCase c(s, static_cast<std::uint32_t>(s.length));
+  c.run();
+  const auto e = c.compare(verified_channels(s.channels));
+  const double exact = hyena::testing_support::promised_float32(s.length);
+  const double rounded = exact + hyena::testing_support::output_rounding(s.type);
+  const bool good = c.guards && e.y <= rounded && e.dp <= rounded && e.dh <= exact &&
+                    e.dweight <= 1e-5 && e.dskip <= 4.0 * exact;
+  print_errors(s.length, e, good);
+  if (!good) return false;
+  const Operands on(c, c.p.bytes, c.dy.bytes, k::hyena_mixer_cuda_generic_spectrum_bytes(s),
+                    std::max(k::hyena_mixer_cuda_generic_forward_workspace(s),
+                             k::hyena_mixer_cuda_generic_backward_workspace(s)));
+  time_mixer(
+      s.batch, s.channels, s.length,
+      static_cast<double>(hyena::testing_support::element_bytes(s.type)), rate,
+      [&](int) {
+        k::hyena_mixer_cuda_generic_spectrum(s, on.h->floats(), on.skip->floats(),
+                                             on.spectrum->get(), nullptr);
+      },
+      [&](int i) {
+        k::hyena_mixer_cuda_generic_forward(s, on.p[i % 2]->get(), on.weight->floats(),
+                                            on.bias->floats(), on.spectrum->get(),
+                                            on.y[i % 2]->get(), on.work->get(), nullptr);
+      },
+      [&](int i) {
+        k::hyena_mixer_cuda_generic_backward(
+            s, on.dy[i % 2]->get(), on.p[i % 2]->get(), on.weight->floats(), on.bias->floats(),
+            on.spectrum->get(), on.gradients(i % 2), on.work->get(), nullptr);
+      });
   return true;
 }
 
@@ -157,6 +229,8 @@ bool measure(const CudaMixerShape& s, double rate) {
 
 int main(int argc, char** argv) {
   CudaElement type = CudaElement::kBFloat16;
+  auto generic_type = CudaGenericElement::kBFloat16;
+  bool generic = false;
   std::int64_t channels = 768;
   std::int64_t tokens = 131072;
   std::vector<std::int64_t> lengths;
@@ -164,6 +238,12 @@ int main(int argc, char** argv) {
     const std::string arg = argv[i];
     if (arg == "--fp16") {
       type = CudaElement::kFloat16;
+      generic_type = CudaGenericElement::kFloat16;
+    } else if (arg == "--generic") {
+      generic = true;
+    } else if (arg == "--fp32") {
+      generic = true;
+      generic_type = CudaGenericElement::kFloat32;
     } else if (arg == "--channels" && i + 1 < argc) {
       channels = std::atoll(argv[++i]);
     } else if (arg == "--tokens" && i + 1 < argc) {
@@ -183,13 +263,17 @@ int main(int argc, char** argv) {
               device.multiProcessorCount, rate * 1e-9);
   bool good = true;
   for (const std::int64_t length : lengths) {
-    const CudaMixerShape s{std::max<std::int64_t>(1, (tokens + length / 2) / length),
-                           channels,
-                           length,
-                           length,
-                           (length + 7) / 8 * 8,
-                           3,
-                           type};
+    const std::int64_t batch = std::max<std::int64_t>(1, (tokens + length / 2) / length);
+    if (generic) {
+      const CudaGenericMixerShape g{batch, channels, length, length, length, 3, generic_type};
+      if (hyena::kernels::hyena_mixer_cuda_generic_supports(g, 0)) {
+        good = measure_generic(g, rate) && good;
+      } else {
+        std::printf("L %lld: not supported\n", static_cast<long long>(length));
+      }
+      continue;
+    }
+    const CudaMixerShape s{batch, channels, length, length, (length + 7) / 8 * 8, 3, type};
     if (!hyena::kernels::hyena_mixer_cuda_supports(s, 0)) {
       std::printf("L %lld: not supported\n", static_cast<long long>(length));
       continue;

@@ -1,0 +1,47 @@
+// A build without CUDA supports nothing, and says so to those who did not ask.
+#include "hyena/kernels/mixer_cuda_generic.h"
+
+#include "hyena/base/error.h"
+
+namespace hyena::kernels {
+namespace {
+
+[[noreturn]] void refuse() {
+  throw RunError(
+      "this build has no CUDA kernels: configure with HYENA_CUDA=ON (scripts/build cuda)");
+}
+
+}  // namespace
+
+bool hyena_mixer_cuda_generic_supports(const CudaGenericMixerShape& /*shape*/, int /*device*/) {
+  return false;
+}
+std::size_t hyena_mixer_cuda_generic_spectrum_bytes(const CudaGenericMixerShape& /*shape*/) {
+  refuse();
+}
+std::size_t hyena_mixer_cuda_generic_forward_workspace(const CudaGenericMixerShape& /*shape*/) {
+  refuse();
+}
+std::size_t hyena_mixer_cuda_generic_backward_workspace(const CudaGenericMixerShape& /*shape*/) {
+  refuse();
+}
+void hyena_mixer_cuda_generic_spectrum(const CudaGenericMixerShape& /*shape*/,
+                                       const float* /*h_DK*/, const float* /*skip_D*/,
+                                       void* /*spectrum*/, CUstream_st* /*stream*/) {
+  refuse();
+}
+void hyena_mixer_cuda_generic_forward(const CudaGenericMixerShape& /*shape*/, const void* /*p*/,
+                                      const float* /*weight*/, const float* /*bias*/,
+                                      const void* /*spectrum*/, void* /*y*/, void* /*workspace*/,
+                                      CUstream_st* /*stream*/) {
+  refuse();
+}
+void hyena_mixer_cuda_generic_backward(const CudaGenericMixerShape& /*shape*/, const void* /*dy*/,
+                                       const void* /*p*/, const float* /*weight*/,
+                                       const float* /*bias*/, const void* /*spectrum*/,
+                                       const CudaMixerGradients& /*gradients*/, void* /*workspace*/,
+                                       CUstream_st* /*stream*/) {
+  refuse();
+}
+
+}  // namespace hyena::kernels
