@@ -28,7 +28,7 @@ struct CUstream_st;  // cudaStream_t is a pointer to it
 
 namespace hyena::kernels {
 
-enum class CudaElement : std::uint8_t { kBFloat16, kFloat16 };
+enum class CudaElement : std::uint8_t { kBFloat16, kFloat16, kFloat32 };
 
 struct CudaMixerShape {
   std::int64_t batch = 0;
@@ -41,8 +41,9 @@ struct CudaMixerShape {
 };
 
 /// Whether the kernels run this shape on `device`: capability 9.0, T <= 3, 1 <= K <= L <= 2^20, an
-/// even row_stride (rows are 4-byte aligned), and HYENA_CUDA_PATH is not "generic". False also
-/// without a device. What is not supported is left to the composition. Fastest: a row_stride that
+/// even row_stride (rows are 4-byte aligned), 16-bit elements, and HYENA_CUDA_PATH is neither
+/// "generic" nor "composed". False also without a device. What is not supported is left to
+/// mixer_cuda_generic.h, or the composition. Fastest: a row_stride that
 /// is a multiple of 8, and L = 2^k, k >= 10, or up to 8 more (on an H200 at most 1.12 times the
 /// time of 2^k forward; with the backward 1.17 times from 4K on, 1.38 at 1K); other lengths cost
 /// what the next power of two does.

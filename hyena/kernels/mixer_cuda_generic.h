@@ -37,43 +37,27 @@
 
 namespace hyena::kernels {
 
-enum class CudaGenericElement : std::uint8_t { kFloat32, kBFloat16, kFloat16 };
-
-struct CudaGenericMixerShape {
-  std::int64_t batch = 0;
-  std::int64_t channels = 0;       ///< D
-  std::int64_t length = 0;         ///< L
-  std::int64_t filter_length = 0;  ///< K
-  std::int64_t row_stride = 0;     ///< at least L; the same for p, y, dy, dp
-  int taps = 3;
-  CudaGenericElement type = CudaGenericElement::kFloat32;
-};
-
 /// Whether the kernels run this shape on `device`: capability 8.0 or more, T <= 8, 1 <= K <= L <=
-/// 2^22, row_stride >= L. False also without a device.
-[[nodiscard]] bool hyena_mixer_cuda_generic_supports(const CudaGenericMixerShape& shape,
-                                                     int device);
+/// 2^22, row_stride >= L, and HYENA_CUDA_PATH is not "composed". False also without a device.
+[[nodiscard]] bool hyena_mixer_cuda_generic_supports(const CudaMixerShape& shape, int device);
 
 /// Bytes of the spectrum buffer and of the two workspaces; the buffers are 256-byte aligned.
-[[nodiscard]] std::size_t hyena_mixer_cuda_generic_spectrum_bytes(
-    const CudaGenericMixerShape& shape);
-[[nodiscard]] std::size_t hyena_mixer_cuda_generic_forward_workspace(
-    const CudaGenericMixerShape& shape);
-[[nodiscard]] std::size_t hyena_mixer_cuda_generic_backward_workspace(
-    const CudaGenericMixerShape& shape);
+[[nodiscard]] std::size_t hyena_mixer_cuda_generic_spectrum_bytes(const CudaMixerShape& shape);
+[[nodiscard]] std::size_t hyena_mixer_cuda_generic_forward_workspace(const CudaMixerShape& shape);
+[[nodiscard]] std::size_t hyena_mixer_cuda_generic_backward_workspace(const CudaMixerShape& shape);
 
 /// Writes `spectrum` from h and skip (null: zero).
-void hyena_mixer_cuda_generic_spectrum(const CudaGenericMixerShape& shape, const float* h_DK,
+void hyena_mixer_cuda_generic_spectrum(const CudaMixerShape& shape, const float* h_DK,
                                        const float* skip_D, void* spectrum, CUstream_st* stream);
 
 /// Writes all of y. `bias_C` may be null.
-void hyena_mixer_cuda_generic_forward(const CudaGenericMixerShape& shape, const void* p_BCL,
+void hyena_mixer_cuda_generic_forward(const CudaMixerShape& shape, const void* p_BCL,
                                       const float* weight_CT, const float* bias_C,
                                       const void* spectrum, void* y_BDL, void* workspace,
                                       CUstream_st* stream);
 
 /// Writes every gradient (none may be null).
-void hyena_mixer_cuda_generic_backward(const CudaGenericMixerShape& shape, const void* dy_BDL,
+void hyena_mixer_cuda_generic_backward(const CudaMixerShape& shape, const void* dy_BDL,
                                        const void* p_BCL, const float* weight_CT,
                                        const float* bias_C, const void* spectrum,
                                        const CudaMixerGradients& gradients, void* workspace,

@@ -6,6 +6,7 @@
 #include <c10/cuda/CUDAStream.h>
 
 #include "hyena/kernels/hyena_mixer_cuda.h"
+#include "hyena/kernels/mixer_cuda_generic.h"
 #include "hyena/ops/layout.h"
 #include "hyena/ops/mixer_chain.h"
 #include "hyena/ops/short_conv.h"
@@ -13,15 +14,18 @@
 namespace hyena::ops::cuda {
 namespace {
 
-/// The kernel's short convolutions have at most as many (hyena_mixer_cuda_supports).
-constexpr std::int64_t kKernelTaps = 3;
-
 /// Rows start at 16 bytes.
 std::int64_t padded(std::int64_t L) {
   return padded_row(L).expect_int();
 }
 
 using OptionalTensor = std::optional<at::Tensor>;
+
+kernels::CudaElement element_of(at::ScalarType type) {
+  return type == at::kBFloat16 ? kernels::CudaElement::kBFloat16
+         : type == at::kHalf   ? kernels::CudaElement::kFloat16
+                               : kernels::CudaElement::kFloat32;
+}
 
 kernels::CudaMixerShape shape_of(const at::Tensor& p_BCL, std::int64_t taps,
                                  const at::Tensor& h_MDK) {
@@ -31,8 +35,37 @@ kernels::CudaMixerShape shape_of(const at::Tensor& p_BCL, std::int64_t taps,
           .filter_length = h_MDK.size(2),
           .row_stride = padded(p_BCL.size(2)),
           .taps = static_cast<int>(taps),
-          .type = p_BCL.scalar_type() == at::kBFloat16 ? kernels::CudaElement::kBFloat16
-                                                       : kernels::CudaElement::kFloat16};
+          .type = element_of(p_BCL.scalar_type())};
+}
+
+/// A family of kernels: they differ in what they run and promise, not in how they are called.
+struct Kernels {
+  decltype(&kernels::hyena_mixer_cuda_spectrum_bytes) spectrum_bytes, forward_workspace,
+      backward_workspace;
+  decltype(&kernels::hyena_mixer_cuda_spectrum) spectrum;
+  decltype(&kernels::hyena_mixer_cuda_forward) forward;
+  decltype(&kernels::hyena_mixer_cuda_backward) backward;
+};
+constexpr Kernels kFused{kernels::hyena_mixer_cuda_spectrum_bytes,
+                         kernels::hyena_mixer_cuda_forward_workspace,
+                         kernels::hyena_mixer_cuda_backward_workspace,
+                         kernels::hyena_mixer_cuda_spectrum,
+                         kernels::hyena_mixer_cuda_forward,
+                         kernels::hyena_mixer_cuda_backward};
+constexpr Kernels kGeneric{kernels::hyena_mixer_cuda_generic_spectrum_bytes,
+                           kernels::hyena_mixer_cuda_generic_forward_workspace,
+                           kernels::hyena_mixer_cuda_generic_backward_workspace,
+                           kernels::hyena_mixer_cuda_generic_spectrum,
+                           kernels::hyena_mixer_cuda_generic_forward,
+                           kernels::hyena_mixer_cuda_generic_backward};
+
+/// The fastest that run the call with `taps` short taps, or null.
+const Kernels* kernels_of(const at::Tensor& p_BCL, std::int64_t taps, const at::Tensor& h_MDK) {
+  const kernels::CudaMixerShape shape = shape_of(p_BCL, taps, h_MDK);
+  const int device = p_BCL.get_device();
+  return kernels::hyena_mixer_cuda_supports(shape, device)           ? &kFused
+         : kernels::hyena_mixer_cuda_generic_supports(shape, device) ? &kGeneric
+                                                                     : nullptr;
 }
 
 /// A (B, C, L) tensor whose rows lie padded(L) apart.
@@ -67,13 +100,13 @@ const float* floats(const at::Tensor& x) {
   return x.defined() ? x.const_data_ptr<float>() : nullptr;
 }
 
-at::Tensor make_spectrum(const kernels::CudaMixerShape& shape, const at::Tensor& h_MDK,
-                         const OptionalTensor& skip_MD, CUstream_st* stream) {
-  at::Tensor spectrum = bytes(h_MDK, kernels::hyena_mixer_cuda_spectrum_bytes(shape));
+at::Tensor make_spectrum(const Kernels& run, const kernels::CudaMixerShape& shape,
+                         const at::Tensor& h_MDK, const OptionalTensor& skip_MD,
+                         CUstream_st* stream) {
+  at::Tensor spectrum = bytes(h_MDK, run.spectrum_bytes(shape));
   const at::Tensor h = single(h_MDK);
   const at::Tensor skip = skip_MD ? single(*skip_MD) : at::Tensor();
-  kernels::hyena_mixer_cuda_spectrum(shape, floats(h), floats(skip), spectrum.mutable_data_ptr(),
-                                     stream);
+  run.spectrum(shape, floats(h), floats(skip), spectrum.mutable_data_ptr(), stream);
   return spectrum;
 }
 
@@ -83,8 +116,9 @@ struct KeptAt {
   std::int64_t o = 0;
 };
 
-/// The arguments as the kernel wants them, and the filter's spectrum.
+/// The arguments as the kernels want them, and the filter's spectrum.
 struct Call {
+  const Kernels& run;
   kernels::CudaMixerShape shape;
   CUstream_st* stream;
   at::Tensor p_BCL;
@@ -94,19 +128,21 @@ struct Call {
 
   Call(const at::Tensor& p, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
        const at::Tensor& h_MDK, const std::optional<at::Tensor>& skip_MD, KeptAt kept = {})
-      : shape(shape_of(p, weight.size(1), h_MDK)),
+      : run(*kernels_of(p, weight.size(1), h_MDK)),
+        shape(shape_of(p, weight.size(1), h_MDK)),
         stream(c10::cuda::getCurrentCUDAStream(p.get_device()).stream()),
         p_BCL(in_rows(p)),
         weight_CT(single(weight)),
         bias_C(bias ? single(*bias) : at::Tensor()) {
-    const auto make = [&] { return make_spectrum(shape, h_MDK, skip_MD, stream); };
+    const auto make = [&] { return make_spectrum(run, shape, h_MDK, skip_MD, stream); };
     // What a capture makes exists when the graph is replayed, not before.
     const bool keeps =
         kept.filters != nullptr &&
         c10::cuda::currentStreamCaptureStatusMayInitCtx() == c10::cuda::CaptureStatus::None;
     spectrum = keeps ? kept.filters->spectrum(kept.o,
                                               {shape.length, shape.filter_length, shape.batch,
-                                               static_cast<std::int64_t>(shape.type)},
+                                               static_cast<std::int64_t>(shape.type),
+                                               static_cast<std::int64_t>(&run == &kFused)},
                                               make)
                      : make();
   }
@@ -117,12 +153,10 @@ at::Tensor order_two_forward(const at::Tensor& p_BCL, const at::Tensor& weight_C
                              const OptionalTensor& skip_MD, KeptAt kept) {
   const Call call(p_BCL, weight_CT, bias_C, h_MDK, skip_MD, kept);
   at::Tensor y = empty_rows(p_BCL, h_MDK.size(1));
-  const at::Tensor workspace =
-      bytes(p_BCL, kernels::hyena_mixer_cuda_forward_workspace(call.shape));
-  kernels::hyena_mixer_cuda_forward(call.shape, call.p_BCL.const_data_ptr(), floats(call.weight_CT),
-                                    floats(call.bias_C), call.spectrum.const_data_ptr(),
-                                    y.mutable_data_ptr(), workspace.mutable_data_ptr(),
-                                    call.stream);
+  const at::Tensor workspace = bytes(p_BCL, call.run.forward_workspace(call.shape));
+  call.run.forward(call.shape, call.p_BCL.const_data_ptr(), floats(call.weight_CT),
+                   floats(call.bias_C), call.spectrum.const_data_ptr(), y.mutable_data_ptr(),
+                   workspace.mutable_data_ptr(), call.stream);
   return y;
 }
 
@@ -136,17 +170,15 @@ chain::Gradients order_two_backward(const at::Tensor& dy_BDL, const at::Tensor& 
   at::Tensor dbias = call.weight_CT.new_empty({weight_CT.size(0)});
   at::Tensor dh = at::empty_like(h_MDK, h_MDK.options(), at::MemoryFormat::Contiguous);
   at::Tensor dskip = h_MDK.new_empty({1, h_MDK.size(1)});
-  const at::Tensor workspace =
-      bytes(p_BCL, kernels::hyena_mixer_cuda_backward_workspace(call.shape));
-  kernels::hyena_mixer_cuda_backward(call.shape, dy.const_data_ptr(), call.p_BCL.const_data_ptr(),
-                                     floats(call.weight_CT), floats(call.bias_C),
-                                     call.spectrum.const_data_ptr(),
-                                     {.dp_BCL = dp.mutable_data_ptr(),
-                                      .dweight_CT = dweight.mutable_data_ptr<float>(),
-                                      .dbias_C = dbias.mutable_data_ptr<float>(),
-                                      .dh_DK = dh.mutable_data_ptr<float>(),
-                                      .dskip_D = dskip.mutable_data_ptr<float>()},
-                                     workspace.mutable_data_ptr(), call.stream);
+  const at::Tensor workspace = bytes(p_BCL, call.run.backward_workspace(call.shape));
+  call.run.backward(call.shape, dy.const_data_ptr(), call.p_BCL.const_data_ptr(),
+                    floats(call.weight_CT), floats(call.bias_C), call.spectrum.const_data_ptr(),
+                    {.dp_BCL = dp.mutable_data_ptr(),
+                     .dweight_CT = dweight.mutable_data_ptr<float>(),
+                     .dbias_C = dbias.mutable_data_ptr<float>(),
+                     .dh_DK = dh.mutable_data_ptr<float>(),
+                     .dskip_D = dskip.mutable_data_ptr<float>()},
+                    workspace.mutable_data_ptr(), call.stream);
   return {dp, dweight.to(weight_CT.scalar_type()),
           bias_C ? dbias.to(bias_C->scalar_type()) : at::Tensor(), dh,
           skip_MD ? dskip.to(skip_MD->scalar_type()) : at::Tensor()};
@@ -170,13 +202,19 @@ struct Convolved {
         weight_C1(weight_CT.new_ones({weight_CT.size(0), 1})) {}
 };
 
+/// Whether kernels with that many taps are those that run one: else the short convolution is done
+/// before them, which costs less than to leave the faster ones.
+bool includes_short_conv(const at::Tensor& p_BCL, std::int64_t taps, const at::Tensor& h_MDK) {
+  return kernels_of(p_BCL, taps, h_MDK) == kernels_of(p_BCL, 1, h_MDK);
+}
+
 }  // namespace
 
 bool supports(const at::Tensor& p_BCL, const at::Tensor& h_MDK) {
   const auto type = p_BCL.scalar_type();
-  return p_BCL.is_cuda() && p_BCL.numel() > 0 && (type == at::kBFloat16 || type == at::kHalf) &&
-         h_MDK.scalar_type() == at::kFloat &&
-         kernels::hyena_mixer_cuda_supports(shape_of(p_BCL, 1, h_MDK), p_BCL.get_device());
+  return p_BCL.is_cuda() && p_BCL.numel() > 0 &&
+         (type == at::kBFloat16 || type == at::kHalf || type == at::kFloat) &&
+         h_MDK.scalar_type() == at::kFloat && kernels_of(p_BCL, 1, h_MDK) != nullptr;
 }
 
 at::Tensor mixer_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
@@ -184,7 +222,7 @@ at::Tensor mixer_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
                          const OptionalTensor& skip_MD, MixerMode mode,
                          const PreparedFilters* kept) {
   const c10::cuda::CUDAGuard guard(p_BCL.device());
-  if (weight_CT.size(1) > kKernelTaps) {
+  if (!includes_short_conv(p_BCL, weight_CT.size(1), h_MDK)) {
     const Convolved c(p_BCL, weight_CT, bias_C);
     return mixer_forward(c.q_BCL, c.weight_C1, std::nullopt, h_MDK, skip_MD, mode, kept);
   }
@@ -199,7 +237,7 @@ chain::Gradients mixer_backward(const at::Tensor& dy_BDL, const at::Tensor& p_BC
                                 const at::Tensor& h_MDK, const OptionalTensor& skip_MD,
                                 MixerMode mode) {
   const c10::cuda::CUDAGuard guard(p_BCL.device());
-  if (weight_CT.size(1) > kKernelTaps) {
+  if (!includes_short_conv(p_BCL, weight_CT.size(1), h_MDK)) {
     const Convolved c(p_BCL, weight_CT, bias_C);
     const auto [dq, dones, none, dh, dskip] =
         mixer_backward(dy_BDL, c.q_BCL, c.weight_C1, std::nullopt, h_MDK, skip_MD, mode);

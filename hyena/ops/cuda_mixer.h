@@ -1,4 +1,4 @@
-// The CUDA kernel hyena/kernels/hyena_mixer_cuda.h on tensors: streams, workspaces, padding.
+// The CUDA kernels of hyena/kernels/{hyena_mixer_cuda,mixer_cuda_generic}.h on tensors: streams, workspaces, padding.
 #pragma once
 
 #include <optional>
@@ -11,16 +11,16 @@
 
 namespace hyena::ops::cuda {
 
-/// True where the kernel runs the call, any order in both modes and any number of short taps:
-/// bfloat16 or float16, float32 filters, a length and a device that it knows. Always false in a
+/// True where kernels run the call, any order in both modes and any number of short taps: float32,
+/// bfloat16 or float16, float32 filters, a length and a device that they know. Always false in a
 /// build without CUDA.
 [[nodiscard]] bool supports(const at::Tensor& p_BCL, const at::Tensor& h_MDK);
 
 /// As hyena_mixer; arguments were checked and supports() holds. y is contiguous, or its rows are
 /// padded to a multiple of 8. Order 2 in safari mode is one launch of the fused kernel; other
-/// orders are one per long convolution with copies between (mixer_chain.h); more than three short
-/// taps are a convolution of LibTorch's before it, rounded to the dtype of p. `kept`, if given,
-/// holds the spectra of these filters.
+/// orders are one per long convolution with copies between (mixer_chain.h); more short taps than the
+/// kernels have (three, or eight where only the generic ones run) are a convolution of LibTorch's
+/// before it, rounded to the dtype of p. `kept`, if given, holds the spectra of these filters.
 [[nodiscard]] at::Tensor mixer_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
                                        const std::optional<at::Tensor>& bias_C,
                                        const at::Tensor& h_MDK,

@@ -27,13 +27,15 @@ double relative_rms(const at::Tensor& actual, const at::Tensor& expected) {
   return norm > 0.0 ? error / norm : error;
 }
 
-/// Relative rms of one stage, as hyena/kernels/hyena_mixer_cuda.h states it, and of one rounding
-/// to the type (2^-9 / sqrt(1.33) in bfloat16).
+/// Relative rms of one stage, as hyena/kernels/hyena_mixer_cuda.h states it (float32: the plan's
+/// for the generic kernels), and of one rounding to the type (2^-9 / sqrt(1.33) in bfloat16).
 struct Bounds {
   double y, gradient, rounding;
 };
 Bounds bounds_of(at::ScalarType type) {
-  return type == at::kBFloat16 ? Bounds{2.2e-3, 3e-3, 1.7e-3} : Bounds{1.4e-3, 3e-3, 2.1e-4};
+  return type == at::kBFloat16 ? Bounds{2.2e-3, 3e-3, 1.7e-3}
+         : type == at::kHalf   ? Bounds{1.4e-3, 3e-3, 2.1e-4}
+                               : Bounds{1e-5, 1e-5, 0.0};
 }
 
 /// Random arguments on the GPU, filters of norm one.
@@ -286,16 +288,50 @@ TEST_F(CudaPath, ImplicitFilterIsWithinItsRounding) {
   }
 }
 
-TEST_F(CudaPath, TheGenericPathIsTheComposition) {
+/// HYENA_CUDA_PATH for as long as it lives.
+class Path {
+ public:
+  explicit Path(const char* name) {
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread runs
+    EXPECT_EQ(setenv("HYENA_CUDA_PATH", name, 1), 0);
+  }
+  Path(const Path&) = delete;
+  Path& operator=(const Path&) = delete;
+  ~Path() {
+    // NOLINTNEXTLINE(concurrency-mt-unsafe)
+    (void)unsetenv("HYENA_CUDA_PATH");
+  }
+};
+
+TEST_F(CudaPath, SinglePrecision) {
+  std::uint64_t seed = 100;
+  for (const std::int64_t order : {2, 3}) {
+    for (const std::int64_t L : {64, 1001, 4098, 20000}) {
+      for (const std::int64_t T : {3, 7}) {
+        expect_mixer({.D = 5, .L = L, .K = seed % 3 == 0 ? L / 2 : L, .T = T, .order = order},
+                     seed);
+        ++seed;
+      }
+    }
+  }
+}
+
+TEST_F(CudaPath, GenericKernelsRunEveryType) {
+  const Path path("generic");
+  std::uint64_t seed = 120;
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    for (const std::int64_t L : {100, 9000}) {
+      expect_mixer({.D = 5, .L = L, .K = L, .order = 3, .type = type}, seed++);
+    }
+  }
+}
+
+TEST_F(CudaPath, TheComposedPathIsTheComposition) {
   const MixerInputs in = on_gpu({.L = 100, .K = 100, .type = at::kBFloat16}, 5);
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread runs
-  ASSERT_EQ(setenv("HYENA_CUDA_PATH", "generic", 1), 0);
-  const bool supported = cuda::supports(in.p_BCL, in.h_MDK);
+  const Path path("composed");
+  EXPECT_FALSE(cuda::supports(in.p_BCL, in.h_MDK));
   const at::Tensor y =
       hyena_mixer(in.p_BCL, in.short_weight_CT, in.short_bias_C, in.h_MDK, in.skip_MD);
-  // NOLINTNEXTLINE(concurrency-mt-unsafe)
-  ASSERT_EQ(unsetenv("HYENA_CUDA_PATH"), 0);
-  EXPECT_FALSE(supported);
   EXPECT_TRUE(at::equal(y, composed::hyena_mixer(in.p_BCL, in.short_weight_CT, in.short_bias_C,
                                                  in.h_MDK, in.skip_MD)));
 }

@@ -25,8 +25,6 @@
 namespace {
 
 using hyena::kernels::CudaElement;
-using hyena::kernels::CudaGenericElement;
-using hyena::kernels::CudaGenericMixerShape;
 using hyena::kernels::CudaMixerShape;
 using hyena::testing_support::cuda;
 using hyena::testing_support::DeviceBuffer;
@@ -191,7 +189,7 @@ bool measure(const CudaMixerShape& s, double rate) {
   return true;
 }
 
-bool measure_generic(const CudaGenericMixerShape& s, double rate) {
+bool measure_generic(const CudaMixerShape& s, double rate) {
   namespace k = hyena::kernels;
   GenericCase c(s, static_cast<std::uint32_t>(s.length));
   c.run();
@@ -229,7 +227,6 @@ bool measure_generic(const CudaGenericMixerShape& s, double rate) {
 
 int main(int argc, char** argv) {
   CudaElement type = CudaElement::kBFloat16;
-  auto generic_type = CudaGenericElement::kBFloat16;
   bool generic = false;
   std::int64_t channels = 768;
   std::int64_t tokens = 131072;
@@ -238,12 +235,11 @@ int main(int argc, char** argv) {
     const std::string arg = argv[i];
     if (arg == "--fp16") {
       type = CudaElement::kFloat16;
-      generic_type = CudaGenericElement::kFloat16;
     } else if (arg == "--generic") {
       generic = true;
     } else if (arg == "--fp32") {
       generic = true;
-      generic_type = CudaGenericElement::kFloat32;
+      type = CudaElement::kFloat32;
     } else if (arg == "--channels" && i + 1 < argc) {
       channels = std::atoll(argv[++i]);
     } else if (arg == "--tokens" && i + 1 < argc) {
@@ -265,7 +261,7 @@ int main(int argc, char** argv) {
   for (const std::int64_t length : lengths) {
     const std::int64_t batch = std::max<std::int64_t>(1, (tokens + length / 2) / length);
     if (generic) {
-      const CudaGenericMixerShape g{batch, channels, length, length, length, 3, generic_type};
+      const CudaMixerShape g{batch, channels, length, length, length, 3, type};
       if (hyena::kernels::hyena_mixer_cuda_generic_supports(g, 0)) {
         good = measure_generic(g, rate) && good;
       } else {

@@ -27,11 +27,11 @@ constexpr std::size_t kBackwardSliceBytes = std::size_t{512} << 20;
 constexpr std::int64_t kBackwardBlocks = 528;
 
 struct Problem {
-  CudaGenericMixerShape shape;
+  CudaMixerShape shape;
   int log_n = kMinLog;
 
   /// Throws UserError for what the kernels cannot do.
-  explicit Problem(const CudaGenericMixerShape& s);
+  explicit Problem(const CudaMixerShape& s);
 
   [[nodiscard]] std::size_t points() const { return std::size_t{1} << log_n; }
   [[nodiscard]] bool long_forward() const { return log_n > kMaxForwardLog; }

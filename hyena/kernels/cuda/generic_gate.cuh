@@ -185,13 +185,13 @@ __device__ __forceinline__ void merge_passes(int tid, float turn, float2* x) {
 
 /// f.template operator()<T>() for the element type of a shape.
 template <class F>
-void with_element(CudaGenericElement type, F&& f) {
+void with_element(CudaElement type, F&& f) {
   switch (type) {
-    case CudaGenericElement::kFloat32:
+    case CudaElement::kFloat32:
       return f.template operator()<float>();
-    case CudaGenericElement::kBFloat16:
+    case CudaElement::kBFloat16:
       return f.template operator()<__nv_bfloat16>();
-    case CudaGenericElement::kFloat16:
+    case CudaElement::kFloat16:
       return f.template operator()<__half>();
   }
 }

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "hyena/base/error.h"
+#include "hyena/kernels/cuda/device.h"
 #include "hyena/kernels/cuda/generic.h"
 #include "hyena/kernels/cuda/launch.h"
 
@@ -9,7 +10,7 @@ namespace hyena::kernels {
 namespace cuda::generic {
 namespace {
 
-bool representable(const CudaGenericMixerShape& s) {
+bool representable(const CudaMixerShape& s) {
   return s.batch >= 1 && s.channels >= 1 && s.length >= 1 &&
          s.length <= std::int64_t{1} << kMaxLog && s.filter_length >= 1 &&
          s.filter_length <= s.length && s.row_stride >= s.length && s.taps >= 1 &&
@@ -102,7 +103,7 @@ void long_backward(const Problem& m, const Operands& in, const float2* spectrum,
 
 }  // namespace
 
-Problem::Problem(const CudaGenericMixerShape& s) : shape(s) {
+Problem::Problem(const CudaMixerShape& s) : shape(s) {
   if (!representable(s)) {
     throw user_error(
         "CUDA mixer: batch {}, channels {}, length {}, filter length {}, row stride {}, taps {} is "
@@ -120,31 +121,31 @@ int Problem::shares() const {
 
 }  // namespace cuda::generic
 
-bool hyena_mixer_cuda_generic_supports(const CudaGenericMixerShape& shape, int device) {
+bool hyena_mixer_cuda_generic_supports(const CudaMixerShape& shape, int device) {
   int major = 0;
   if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess) {
     static_cast<void>(cudaGetLastError());  // no device is an answer, not an error
     return false;
   }
-  return major >= 8 && cuda::generic::representable(shape);
+  return major >= 8 && !cuda::is_path("composed") && cuda::generic::representable(shape);
 }
 
-std::size_t hyena_mixer_cuda_generic_spectrum_bytes(const CudaGenericMixerShape& shape) {
+std::size_t hyena_mixer_cuda_generic_spectrum_bytes(const CudaMixerShape& shape) {
   const cuda::generic::Problem m(shape);
   return static_cast<std::size_t>(shape.channels) * 8 * m.points();
 }
-std::size_t hyena_mixer_cuda_generic_forward_workspace(const CudaGenericMixerShape& shape) {
+std::size_t hyena_mixer_cuda_generic_forward_workspace(const CudaMixerShape& shape) {
   const cuda::generic::Problem m(shape);
   return m.long_forward() ? cuda::generic::forward_cut(m).items() * 8 * m.points() : 0;
 }
-std::size_t hyena_mixer_cuda_generic_backward_workspace(const CudaGenericMixerShape& shape) {
+std::size_t hyena_mixer_cuda_generic_backward_workspace(const CudaMixerShape& shape) {
   namespace generic = cuda::generic;
   const generic::Problem m(shape);
   return generic::round_up(generic::backward_scratch(m)) +
          generic::sums_bytes(m, generic::backward_lines(m));
 }
 
-void hyena_mixer_cuda_generic_spectrum(const CudaGenericMixerShape& shape, const float* h_DK,
+void hyena_mixer_cuda_generic_spectrum(const CudaMixerShape& shape, const float* h_DK,
                                        const float* skip_D, void* spectrum, CUstream_st* stream) {
   namespace generic = cuda::generic;
   const generic::Problem m(shape);
@@ -157,7 +158,7 @@ void hyena_mixer_cuda_generic_spectrum(const CudaGenericMixerShape& shape, const
   generic::spectrum_rows(m, to, stream);
 }
 
-void hyena_mixer_cuda_generic_forward(const CudaGenericMixerShape& shape, const void* p_BCL,
+void hyena_mixer_cuda_generic_forward(const CudaMixerShape& shape, const void* p_BCL,
                                       const float* weight_CT, const float* bias_C,
                                       const void* spectrum, void* y_BDL, void* workspace,
                                       CUstream_st* stream) {
@@ -177,7 +178,7 @@ void hyena_mixer_cuda_generic_forward(const CudaGenericMixerShape& shape, const 
   });
 }
 
-void hyena_mixer_cuda_generic_backward(const CudaGenericMixerShape& shape, const void* dy_BDL,
+void hyena_mixer_cuda_generic_backward(const CudaMixerShape& shape, const void* dy_BDL,
                                        const void* p_BCL, const float* weight_CT,
                                        const float* bias_C, const void* spectrum,
                                        const CudaMixerGradients& gradients, void* workspace,

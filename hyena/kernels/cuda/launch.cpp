@@ -16,9 +16,9 @@ namespace {
 constexpr std::int64_t kMaxLength = std::int64_t{1} << 20;
 
 bool representable(const CudaMixerShape& s) {
-  return s.batch >= 1 && s.channels >= 1 && s.length >= 1 && s.length <= kMaxLength &&
-         s.filter_length >= 1 && s.filter_length <= s.length && s.row_stride >= s.length &&
-         s.row_stride % 2 == 0 && s.taps >= 1 && s.taps <= 3 &&
+  return s.type != CudaElement::kFloat32 && s.batch >= 1 && s.channels >= 1 && s.length >= 1 &&
+         s.length <= kMaxLength && s.filter_length >= 1 && s.filter_length <= s.length &&
+         s.row_stride >= s.length && s.row_stride % 2 == 0 && s.taps >= 1 && s.taps <= 3 &&
          s.batch * s.channels <= (std::int64_t{1} << 30) / 3 &&
          (s.length <= kTilePoints || s.batch <= 65535);
 }
@@ -109,9 +109,13 @@ CUtensorMap MixerProblem::tensor_map(const void* data, int parts) const {
 
 }  // namespace cuda
 
-bool cuda::has_kernels_for(int device) {
+bool cuda::is_path(std::string_view name) {
   const char* path = std::getenv("HYENA_CUDA_PATH");
-  if (path != nullptr && std::string_view(path) == "generic") return false;
+  return path != nullptr && path == name;
+}
+
+bool cuda::has_kernels_for(int device) {
+  if (is_path("generic") || is_path("composed")) return false;
   int major = 0;
   int minor = 0;
   if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess ||

@@ -13,30 +13,30 @@ namespace {
 
 }  // namespace
 
-bool hyena_mixer_cuda_generic_supports(const CudaGenericMixerShape& /*shape*/, int /*device*/) {
+bool hyena_mixer_cuda_generic_supports(const CudaMixerShape& /*shape*/, int /*device*/) {
   return false;
 }
-std::size_t hyena_mixer_cuda_generic_spectrum_bytes(const CudaGenericMixerShape& /*shape*/) {
+std::size_t hyena_mixer_cuda_generic_spectrum_bytes(const CudaMixerShape& /*shape*/) {
   refuse();
 }
-std::size_t hyena_mixer_cuda_generic_forward_workspace(const CudaGenericMixerShape& /*shape*/) {
+std::size_t hyena_mixer_cuda_generic_forward_workspace(const CudaMixerShape& /*shape*/) {
   refuse();
 }
-std::size_t hyena_mixer_cuda_generic_backward_workspace(const CudaGenericMixerShape& /*shape*/) {
+std::size_t hyena_mixer_cuda_generic_backward_workspace(const CudaMixerShape& /*shape*/) {
   refuse();
 }
-void hyena_mixer_cuda_generic_spectrum(const CudaGenericMixerShape& /*shape*/,
-                                       const float* /*h_DK*/, const float* /*skip_D*/,
-                                       void* /*spectrum*/, CUstream_st* /*stream*/) {
+void hyena_mixer_cuda_generic_spectrum(const CudaMixerShape& /*shape*/, const float* /*h_DK*/,
+                                       const float* /*skip_D*/, void* /*spectrum*/,
+                                       CUstream_st* /*stream*/) {
   refuse();
 }
-void hyena_mixer_cuda_generic_forward(const CudaGenericMixerShape& /*shape*/, const void* /*p*/,
+void hyena_mixer_cuda_generic_forward(const CudaMixerShape& /*shape*/, const void* /*p*/,
                                       const float* /*weight*/, const float* /*bias*/,
                                       const void* /*spectrum*/, void* /*y*/, void* /*workspace*/,
                                       CUstream_st* /*stream*/) {
   refuse();
 }
-void hyena_mixer_cuda_generic_backward(const CudaGenericMixerShape& /*shape*/, const void* /*dy*/,
+void hyena_mixer_cuda_generic_backward(const CudaMixerShape& /*shape*/, const void* /*dy*/,
                                        const void* /*p*/, const float* /*weight*/,
                                        const float* /*bias*/, const void* /*spectrum*/,
                                        const CudaMixerGradients& /*gradients*/, void* /*workspace*/,

@@ -10,6 +10,7 @@
 #include "hyena/nn/affine.h"
 #include "hyena/nn/full_precision.h"
 #include "hyena/nn/operators/activation.h"
+#include "hyena/ops/layout.h"
 #include "hyena/ops/long_conv.h"
 #include "hyena/ops/short_conv.h"
 
@@ -52,6 +53,14 @@ void check(const HyenaOperatorOptions& options) {
 /// a product for each costs more than the copies it saves (affine_to_rows).
 bool has_rows(const at::Tensor& u_BLD) {
   return u_BLD.is_cuda() && u_BLD.size(1) >= u_BLD.size(2);
+}
+
+/// `u` with zeros behind it, so that rows are whole vectors: products whose rows are not cost twice
+/// as much. What comes before does not see them.
+at::Tensor whole_rows(const at::Tensor& u_BLD) {
+  const std::int64_t L = u_BLD.size(1);
+  const std::int64_t row = ops::padded_row(L).expect_int();
+  return row == L ? u_BLD : at::constant_pad_nd(u_BLD, {0, 0, 0, row - L});
 }
 
 at::Tensor first_taps(const PreparedFilters& filters, std::int64_t length) {
@@ -157,7 +166,8 @@ at::Tensor HyenaOperatorImpl::forward(const at::Tensor& u_BLD) {
     throw user_error("sequence of {} positions is longer than the model's l_max = {}", L,
                      options_.l_max);
   }
-  const at::Tensor p_BCL = project(u_BLD);
+  const bool pads = is_plain() && has_rows(u_BLD);
+  const at::Tensor p_BCL = project(pads ? whole_rows(u_BLD) : u_BLD);
   at::Tensor y_BDL;
   if (is_plain()) {
     const auto filters = prepared_filters(L);
@@ -173,7 +183,7 @@ at::Tensor HyenaOperatorImpl::forward(const at::Tensor& u_BLD) {
     y_BDL = mix_in_pieces(p_BCL);
   }
   const at::Tensor activated_BDL = activate(options_.activation, y_BDL);
-  return has_rows(u_BLD) ? affine_from_rows(out_proj_, activated_BDL)
+  return has_rows(u_BLD) ? affine_from_rows(out_proj_, activated_BDL).narrow(1, 0, L)
                          : affine(out_proj_, activated_BDL.transpose(1, 2));
 }
 

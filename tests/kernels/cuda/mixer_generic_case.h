@@ -14,36 +14,35 @@
 
 namespace hyena::testing_support {
 
-using kernels::CudaGenericElement;
-using kernels::CudaGenericMixerShape;
+using kernels::CudaElement;
+using kernels::CudaMixerShape;
 
-inline std::size_t element_bytes(CudaGenericElement type) {
-  return type == CudaGenericElement::kFloat32 ? 4 : 2;
+inline std::size_t element_bytes(CudaElement type) {
+  return type == CudaElement::kFloat32 ? 4 : 2;
 }
 
 /// Elements of one of the three types.
 class Elements {
  public:
   Elements() = default;
-  Elements(std::size_t count, CudaGenericElement type)
-      : type_(type), bytes(count * element_bytes(type)) {}
+  Elements(std::size_t count, CudaElement type) : type_(type), bytes(count * element_bytes(type)) {}
   [[nodiscard]] std::size_t size() const { return bytes.size() / element_bytes(type_); }
   [[nodiscard]] double at(std::size_t i) const {
-    if (type_ == CudaGenericElement::kFloat32) {
+    if (type_ == CudaElement::kFloat32) {
       float v = 0.F;
       std::memcpy(&v, bytes.data() + 4 * i, 4);
       return static_cast<double>(v);
     }
     std::uint16_t v = 0;
     std::memcpy(&v, bytes.data() + 2 * i, 2);
-    return from_bits(v, half_type());
+    return from_bits(v, type_);
   }
   void set(std::size_t i, double x) {
-    if (type_ == CudaGenericElement::kFloat32) {
+    if (type_ == CudaElement::kFloat32) {
       const auto v = static_cast<float>(x);
       std::memcpy(bytes.data() + 4 * i, &v, 4);
     } else {
-      const std::uint16_t v = to_bits(x, half_type());
+      const std::uint16_t v = to_bits(x, type_);
       std::memcpy(bytes.data() + 2 * i, &v, 2);
     }
   }
@@ -51,11 +50,7 @@ class Elements {
   [[nodiscard]] bool untouched(std::size_t i) const;
 
  private:
-  [[nodiscard]] kernels::CudaElement half_type() const {
-    return type_ == CudaGenericElement::kBFloat16 ? kernels::CudaElement::kBFloat16
-                                                  : kernels::CudaElement::kFloat16;
-  }
-  CudaGenericElement type_ = CudaGenericElement::kFloat32;
+  CudaElement type_ = CudaElement::kFloat32;
 
  public:
   std::vector<unsigned char> bytes;
@@ -124,11 +119,11 @@ inline double promised_float32(std::int64_t length) {
   return 2.0 * log * 0x1p-24;
 }
 /// The half unit in the last place of an output.
-inline double output_rounding(CudaGenericElement type) {
+inline double output_rounding(CudaElement type) {
   switch (type) {
-    case CudaGenericElement::kBFloat16:
+    case CudaElement::kBFloat16:
       return 0x1p-9;
-    case CudaGenericElement::kFloat16:
+    case CudaElement::kFloat16:
       return 0x1p-12;  // rms; 2^-11 at most
     default:
       return 0.0;
@@ -142,7 +137,7 @@ struct GenericErrors {
 
 class GenericCase {
  public:
-  explicit GenericCase(const CudaGenericMixerShape& shape, std::uint32_t seed, bool biased = true,
+  explicit GenericCase(const CudaMixerShape& shape, std::uint32_t seed, bool biased = true,
                        bool skipped = true)
       : s(shape), has_bias(biased), has_skip(skipped), random_(seed) {
     const auto rows = static_cast<std::size_t>(s.batch * s.channels * s.row_stride);
@@ -158,7 +153,7 @@ class GenericCase {
             std::exp(-4.0 * static_cast<double>(k) / static_cast<double>(s.filter_length)));
   }
 
-  CudaGenericMixerShape s;
+  CudaMixerShape s;
   bool has_bias, has_skip;
   Elements p, dy;
   std::vector<float> weight, bias, skip, h;

@@ -10,28 +10,28 @@
 
 namespace {
 
-using hyena::kernels::CudaGenericElement;
-using hyena::kernels::CudaGenericMixerShape;
+using hyena::kernels::CudaElement;
+using hyena::kernels::CudaMixerShape;
 using hyena::testing_support::GenericCase;
 using hyena::testing_support::GenericErrors;
 
-constexpr CudaGenericElement kAllTypes[] = {
-    CudaGenericElement::kFloat32, CudaGenericElement::kBFloat16, CudaGenericElement::kFloat16};
+constexpr CudaElement kAllTypes[] = {CudaElement::kFloat32, CudaElement::kBFloat16,
+                                     CudaElement::kFloat16};
 
-const char* name(CudaGenericElement type) {
+const char* name(CudaElement type) {
   switch (type) {
-    case CudaGenericElement::kBFloat16:
+    case CudaElement::kBFloat16:
       return "bf16";
-    case CudaGenericElement::kFloat16:
+    case CudaElement::kFloat16:
       return "fp16";
     default:
       return "fp32";
   }
 }
 
-CudaGenericMixerShape shape(std::int64_t batch, std::int64_t channels, std::int64_t length,
-                            CudaGenericElement type = CudaGenericElement::kFloat32,
-                            std::int64_t filter_length = 0, std::int64_t stride = 0, int taps = 3) {
+CudaMixerShape shape(std::int64_t batch, std::int64_t channels, std::int64_t length,
+                     CudaElement type = CudaElement::kFloat32, std::int64_t filter_length = 0,
+                     std::int64_t stride = 0, int taps = 3) {
   return {batch,
           channels,
           length,
@@ -77,7 +77,7 @@ class GenericMixer : public testing::Test {
                 what.c_str(), e.y, e.y_row, e.dp, e.dp_row, e.dh, e.dskip, e.dweight, e.dbias);
     return e;
   }
-  static void check(const CudaGenericMixerShape& s, bool biased = true, bool skipped = true) {
+  static void check(const CudaMixerShape& s, bool biased = true, bool skipped = true) {
     GenericCase c(s, static_cast<std::uint32_t>(s.length + s.taps), biased, skipped);
     check(c);
   }
@@ -104,8 +104,8 @@ TEST_F(GenericMixer, LongRows) {
 
 TEST_F(GenericMixer, LongerRows) {
   check(shape(1, 2, 200000));
-  check(shape(1, 1, 300000, CudaGenericElement::kBFloat16));
-  check(shape(1, 2, (1 << 20) - 1, CudaGenericElement::kFloat16));
+  check(shape(1, 1, 300000, CudaElement::kBFloat16));
+  check(shape(1, 2, (1 << 20) - 1, CudaElement::kFloat16));
   check(shape(1, 2, (1 << 20) + 3));
 }
 
@@ -116,7 +116,7 @@ TEST_F(GenericMixer, TheLongestRow) {
 TEST_F(GenericMixer, ShortFilters) {
   for (const std::int64_t length : {300, 4096, 8192, 20000})
     for (const std::int64_t taps : {std::int64_t{1}, std::int64_t{17}, length - 1})
-      check(shape(3, 4, length, CudaGenericElement::kFloat32, taps));
+      check(shape(3, 4, length, CudaElement::kFloat32, taps));
 }
 
 TEST_F(GenericMixer, OneToEightTaps) {
@@ -151,7 +151,7 @@ TEST_F(GenericMixer, WithoutBiasAndSkip) {
 TEST_F(GenericMixer, ManyRows) {
   check(shape(7, 1100, 300));
   check(shape(1, 700, 4096));
-  check(shape(130, 5, 1000, CudaGenericElement::kBFloat16));
+  check(shape(130, 5, 1000, CudaElement::kBFloat16));
   check(shape(37, 1, 4096));
   check(shape(21, 2, 8192));
 }
@@ -212,7 +212,7 @@ TEST_F(GenericMixer, ZeroRowsGiveZero) {
 
 /// Rows [from, from + count) of a case of one channel.
 GenericCase part(const GenericCase& whole, std::int64_t from, std::int64_t count) {
-  CudaGenericMixerShape s = whole.s;
+  CudaMixerShape s = whole.s;
   s.batch = count;
   GenericCase c(s, 1);
   c.weight = whole.weight;
@@ -264,7 +264,7 @@ TEST_F(GenericMixer, SlicesOfChannels) {
 
 TEST_F(GenericMixer, RefusesWhatItCannotDo) {
   using hyena::kernels::hyena_mixer_cuda_generic_supports;
-  const auto fp32 = CudaGenericElement::kFloat32;
+  const auto fp32 = CudaElement::kFloat32;
   EXPECT_TRUE(hyena_mixer_cuda_generic_supports(shape(1, 1, 7, fp32, 7, 9, 8), 0));
   EXPECT_TRUE(hyena_mixer_cuda_generic_supports(shape(1, 1, std::int64_t{1} << 22), 0));
   EXPECT_FALSE(hyena_mixer_cuda_generic_supports(shape(1, 1, (std::int64_t{1} << 22) + 1), 0));
