@@ -129,17 +129,17 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST_F(HyenaMixerCuda, EqualInputsGiveEqualBits) {
   for (const std::int64_t length : {1024, 8192, 16384, 131072}) {
-    MixerCase a(shape(length > 16384 ? 2 : 17, 33, length), 5);
+    MixerCase a(shape(length > 16384 ? 1 : 9, 15, length), 5);
     MixerCase b = a;
     a.run();
-    for (int repeat = 0; repeat < 5; ++repeat) {
+    for (int repeat = 0; repeat < 100; ++repeat) {
       b.run();
-      EXPECT_EQ(a.y, b.y);
-      EXPECT_EQ(a.dp, b.dp);
-      EXPECT_EQ(a.dh, b.dh);
-      EXPECT_EQ(a.dweight, b.dweight);
-      EXPECT_EQ(a.dbias, b.dbias);
-      EXPECT_EQ(a.dskip, b.dskip);
+      ASSERT_EQ(a.y, b.y) << repeat;
+      ASSERT_EQ(a.dp, b.dp) << repeat;
+      ASSERT_EQ(a.dh, b.dh) << repeat;
+      ASSERT_EQ(a.dweight, b.dweight) << repeat;
+      ASSERT_EQ(a.dbias, b.dbias) << repeat;
+      ASSERT_EQ(a.dskip, b.dskip) << repeat;
     }
   }
 }
