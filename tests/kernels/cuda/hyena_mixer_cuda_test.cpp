@@ -127,6 +127,24 @@ INSTANTIATE_TEST_SUITE_P(
                     shape(1, 6, 400001, 0, 400002), shape(1, 4, 1000002),
                     shape(1, 2, 1048576, 5000)));
 
+// Short filters, as Toeplitz products: every tile (rows up to 256, up to 512, longer), one and two
+// pieces of halo, filters around multiples of 16 and of 128, rows that end in, at and behind a
+// tile, that only 4-byte accesses can reach, few taps.
+INSTANTIATE_TEST_SUITE_P(
+    Direct, HyenaMixerCuda,
+    testing::Values(shape(3, 5, 1, 1, 2), shape(9, 3, 5, 3, 6), shape(2, 3, 17, 17, 18),
+                    shape(2, 4, 100, 64), shape(5, 3, 130, 129), shape(3, 4, 256, 256),
+                    shape(3, 4, 256, 128), shape(2, 3, 258, 256), shape(3, 3, 512, 1),
+                    shape(3, 3, 500, 130, 500), shape(3, 3, 514, 127), shape(2, 3, 514, 256),
+                    shape(2, 3, 1000, 128), shape(2, 3, 1024, 256), shape(2, 3, 1026, 256, 1026),
+                    shape(3, 3, 1025, 2, 1032), shape(5, 3, 2048, 16), shape(40, 9, 2048, 128),
+                    shape(2, 2, 4097, 100, 4098), shape(2, 2, 4098, 113, 4104),
+                    shape(3, 4, 4096, 114), shape(1, 2, 70000, 128), shape(1, 3, 8193, 255, 8194),
+                    shape(300, 2, 64, 33), shape(1, 300, 1024, 100), shape(3, 4, 2048, 128, 0, 1),
+                    shape(3, 4, 1537, 200, 1538, 2), shape(3, 4, 250, 70, 252, 2),
+                    shape(3, 4, 2048, 128, 0, 3, CudaElement::kFloat16),
+                    shape(3, 4, 300, 256, 302, 3, CudaElement::kFloat16)));
+
 TEST_F(HyenaMixerCuda, EqualInputsGiveEqualBits) {
   for (const std::int64_t length : {1024, 8192, 16384, 131072}) {
     MixerCase a(shape(length > 16384 ? 2 : 17, 33, length), 5);
