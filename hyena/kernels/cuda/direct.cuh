@@ -19,10 +19,7 @@ struct RowReader {
   int length;
 
   /// Any t that is a multiple of 4, any alignment.
-  __device__ __forceinline__ uint2 careful(int t) const {
-    uint2 v = make_uint2(pair(t), pair(t + 2));
-    return v;
-  }
+  __device__ __forceinline__ uint2 careful(int t) const { return make_uint2(pair(t), pair(t + 2)); }
   /// Two adjacent times, t even.
   __device__ __forceinline__ uint32_t pair(int t) const {
     if (t < 0 || t >= length) return 0U;
@@ -71,85 +68,74 @@ struct Coefficients {
   }
 };
 
+/// threadIdx.x / 32, which the compiler then knows to be the same in all lanes.
+__device__ __forceinline__ int warp_index() {
+  return __shfl_sync(~0U, static_cast<int>(threadIdx.x) >> 5, 0);
+}
+
 /// The power of two for values whose largest magnitude over the warp is `most`.
 __device__ __forceinline__ float warp_scale(float most) {
   return row_scale(__reduce_max_sync(~0U, __float_as_uint(most)) >> 23);
 }
 
-/// acc[pair][half] += product with the filter. Row i of a piece comes i blocks behind its start;
-/// `values`: the buffer of halves (swizzled as half_row says), piece 0 at byte `piece0` of it.
+/// This lane's four times of a piece as halves, times `scale`, to a buffer's two planes.
+__device__ __forceinline__ void store_halves(uint32_t at, int plane_bytes, const float (&x)[4],
+                                             float scale) {
+  sts32(at, pack_half(x[0] * scale, x[1] * scale));
+  sts32(at + plane_bytes, pack_half(x[2] * scale, x[3] * scale));
+}
+
+/// Products of a tile with the filter.
 ///
 ///   causal      out[16 i + r] = sum_j sum_s h[16 j + r - s] in[16 (i - j) + s]
 ///   anticausal  out[16 i + r] = sum_j sum_s h[16 j + s - r] in[16 (i + j) + s]
 ///
-/// kNext: `next` gets the first columns of piece kPieces in its row 0 (the two times behind the
-/// tile are next[0], next[1] of lane 0). Buffers hold kHalo pieces before (behind) the tile, and
-/// with kNext one block more behind it.
-template <int kPieces, int kHalo, bool kCausal, bool kNext>
+/// `first`: the tile's first time in a buffer whose planes are kPlaneBytes apart and which holds
+/// what the filter reaches before (behind) the tile. kNext: the two times behind the tile are
+/// next[0], next[1] of lane 0; the rows that come with them read two pieces more of the buffer,
+/// whatever they hold.
+template <int kPieces, int kPlaneBytes, bool kCausal, bool kNext>
 struct Product {
   static constexpr int kPairs = kPieces / 2;
 
   float acc[kPairs][2][4];
   float next[4];
 
-  __device__ __forceinline__ Product(uint32_t values, const uint32_t* words, int blocks, int lane) {
+  __device__ __forceinline__ Product(uint32_t first, const uint32_t* words, int blocks, int lane) {
 #pragma unroll
-    for (int p = 0; p < kPairs; ++p)
-#pragma unroll
-      for (int h = 0; h < 2; ++h)
-#pragma unroll
-        for (int e = 0; e < 4; ++e)
-          acc[p][h][e] = 0.F;
-#pragma unroll
-    for (int e = 0; e < 4; ++e)
+    for (int e = 0; e < 4; ++e) {
       next[e] = 0.F;
+#pragma unroll
+      for (int p = 0; p < kPairs; ++p)
+        acc[p][0][e] = acc[p][1][e] = 0.F;
+    }
+    first += row_operand(lane, kPlaneBytes);
     words += (kCausal ? causal_lag(lane, 0, 0) : anticausal_lag(lane, 0, 0)) - kFirstLag;
-    step<kHalo + 1>(values, words, 0, blocks, lane);
-    const int shifts = min(blocks, kPieceBlocks);
-#pragma unroll 1
-    for (int shift = 1; shift < shifts; ++shift)
-      step<kHalo>(values, words, shift, blocks, lane);
-  }
-
-  /// Blocks j = shift + 8 q for q < kBlocks.
-  template <int kBlocks>
-  __device__ __forceinline__ void step(uint32_t values, const uint32_t* words, int shift,
-                                       int blocks, int lane) {
-    constexpr int kFragments = kPieces + kBlocks - 1 + (kNext ? 1 : 0);
-    const int g = lane >> 2;
-    const uint32_t at = values + quad(kCausal ? g - shift : g + shift, lane & 3);
-    uint2 f[kFragments];  // causal: piece i - (kBlocks - 1); anticausal: piece i
-#pragma unroll
-    for (int i = 0; i < kFragments; ++i)
-      f[i] = lds64(at + (kCausal ? i - (kBlocks - 1) : i) * kPieceBytes);
-#pragma unroll
-    for (int q = 0; q < kBlocks; ++q) {
-      const int j = shift + kPieceBlocks * q;
-      if (j >= blocks) break;
-      const uint32_t* w = words + kBlock * j;
-      // Registers differ by steps of 2 lags, and two of the four agree.
-      uint32_t low = __ldg(w - 2);
-      uint32_t mid = __ldg(w);
-      uint32_t high = __ldg(w + 2);
+#pragma unroll 2
+    for (int j = 0; j < blocks; ++j) {
+      // Registers of the filter's operand differ by steps of 2 lags, and two of the four agree.
+      uint32_t low = __ldg(words - 2);
+      uint32_t mid = __ldg(words);
+      uint32_t high = __ldg(words + 2);
       if (!kCausal) {
         low = __byte_perm(low, 0, 0x1032);
         mid = __byte_perm(mid, 0, 0x1032);
         high = __byte_perm(high, 0, 0x1032);
       }
-      constexpr int kOrigin = kCausal ? kBlocks - 1 : 0;
 #pragma unroll
       for (int p = 0; p < kPairs; ++p) {
-        const uint2 x = f[kOrigin + 2 * p + (kCausal ? -q : q)];
-        const uint2 y = f[kOrigin + 2 * p + 1 + (kCausal ? -q : q)];
-        const uint32_t a[4] = {x.x, y.x, x.y, y.y};
+        uint32_t a[4];
+        ldmatrix(a, first + p * 2 * kPieceBytes);
         mma(acc[p][0], a, mid, kCausal ? low : high);
         mma(acc[p][1], a, kCausal ? high : low, mid);
       }
       if (kNext) {
-        const uint2 x = f[kOrigin + kPieces + (kCausal ? -q : q)];
-        const uint32_t a[4] = {x.x, 0U, x.y, 0U};
+        uint32_t a[4];
+        ldmatrix(a, first + kPieces * kPieceBytes);
         mma(next, a, mid, kCausal ? low : high);
       }
+      words += kBlock;
+      first = kCausal ? first - kBlockBytes : first + kBlockBytes;
     }
   }
 

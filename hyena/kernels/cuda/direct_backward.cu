@@ -33,12 +33,16 @@ constexpr int kBlocksPerSm = 2;
 static_assert(kWarps == kPieceBlocks, "the blocks of lags of a piece go to the warps");
 static_assert(kThreads >= kDirectTaps, "one thread per lag at the end of a channel");
 
+/// Bytes of a plane of z or g: the window, a block for two times behind it, and what the rows
+/// beside that block read.
+template <int kPieces, int kHalo>
+constexpr int kPlane = (kHalo + kPieces + 2) * kPieceBytes;
+
 template <int kPieces, int kHalo>
 struct Shared {
-  static constexpr int kWindow = kPieces + kHalo + 1;  // the last for two times
-  unsigned char z[2][kWarps][kWindow * kPieceBytes];   // from kHalo pieces before the tile
-  unsigned char g[2][kWarps][kWindow * kPieceBytes];   // from the tile's first time
-  float weight[2][kWarps];                             // products of g and z times this are true
+  unsigned char z[2][kWarps][2 * kPlane<kPieces, kHalo>];  // from kHalo pieces before the tile
+  unsigned char g[2][kWarps][2 * kPlane<kPieces, kHalo>];  // from the tile's first time
+  int unit[2][kWarps];                                     // of products of g and z: log2
   float products[(kHalo * kPieceBlocks + 1) * kBlock * kBlock];
   float parameters[kWarps][kParameterSums];
 };
@@ -56,6 +60,11 @@ struct DirectBackwardArgs {
   int tiles;              // of a row
   bool wide;              // rows are 8-byte aligned
 };
+
+/// log2(1 / scale) of a power of two.
+__device__ __forceinline__ int log2_inverse(float scale) {
+  return 127 - (__float_as_int(scale) >> 23);
+}
 
 /// A tile's inputs as they came, of the tile alone, and what the two times behind it need.
 template <int kPieces>
@@ -83,7 +92,9 @@ __device__ __forceinline__ void gate(TileInputs<kPieces>& in, const DirectBackwa
   const RowReader<T> v{a.p.row(b, 2 * channels + d), length};
   const RowReader<T> x0{a.p.row(b, d), length};
   const RowReader<T> dy{a.dy.row(b, d), length};
-  const uint32_t at = quad(lane >> 2, lane & 3);
+  constexpr int kPlaneBytes = kPlane<kPieces, kHalo>;
+  z += 4 * lane;
+  g += 4 * lane;
 
   uint2 halo_a[kHalo];
   uint2 halo_b[kHalo];
@@ -144,11 +155,9 @@ __device__ __forceinline__ void gate(TileInputs<kPieces>& in, const DirectBackwa
     in.z_scale = warp_scale(most);
 #pragma unroll
     for (int i = 0; i < kWindow; ++i)
-      sts64(z + at + i * kPieceBytes, pack_half(value[i][0] * in.z_scale, value[i][1] * in.z_scale),
-            pack_half(value[i][2] * in.z_scale, value[i][3] * in.z_scale));
-    if (lane < 4)
-      sts64(z + at + kWindow * kPieceBytes,
-            lane == 0 ? pack_half(last[0] * in.z_scale, last[1] * in.z_scale) : 0U, 0U);
+      store_halves(z + i * kPieceBytes, kPlaneBytes, value[i], in.z_scale);
+    const float pad[4] = {lane == 0 ? last[0] : 0.F, lane == 0 ? last[1] : 0.F, 0.F, 0.F};
+    if (lane < 4) store_halves(z + kWindow * kPieceBytes, kPlaneBytes, pad, in.z_scale);
   }
 
   {
@@ -189,11 +198,9 @@ __device__ __forceinline__ void gate(TileInputs<kPieces>& in, const DirectBackwa
     in.g_scale = warp_scale(most);
 #pragma unroll
     for (int i = 0; i < kWindow; ++i)
-      sts64(g + at + i * kPieceBytes, pack_half(value[i][0] * in.g_scale, value[i][1] * in.g_scale),
-            pack_half(value[i][2] * in.g_scale, value[i][3] * in.g_scale));
-    if (lane < 4)
-      sts64(g + at + kWindow * kPieceBytes,
-            lane == 0 ? pack_half(last[0] * in.g_scale, last[1] * in.g_scale) : 0U, 0U);
+      store_halves(g + i * kPieceBytes, kPlaneBytes, value[i], in.g_scale);
+    const float pad[4] = {lane == 0 ? last[0] : 0.F, lane == 0 ? last[1] : 0.F, 0.F, 0.F};
+    if (lane < 4) store_halves(g + kWindow * kPieceBytes, kPlaneBytes, pad, in.g_scale);
   }
 }
 
@@ -215,7 +222,8 @@ __device__ __forceinline__ void input_gradients_of(const TileInputs<kPieces>& in
                           plain};
   };
   {
-    const Product<kPieces, kHalo, true, true> c(z + kHalo * kPieceBytes, words, a.blocks, lane);
+    const Product<kPieces, kPlane<kPieces, kHalo>, true, true> c(z + kHalo * kPieceBytes, words,
+                                                                 a.blocks, lane);
     const float down = inverse_scale(in.z_scale) * unit;
     const Fir f0 = coefficients.fir(0);
     float follow[2] = {0.F, 0.F};
@@ -237,7 +245,7 @@ __device__ __forceinline__ void input_gradients_of(const TileInputs<kPieces>& in
     }
   }
   {
-    const Product<kPieces, kHalo, false, true> du(g, words, a.blocks, lane);
+    const Product<kPieces, kPlane<kPieces, kHalo>, false, true> du(g, words, a.blocks, lane);
     const float down = inverse_scale(in.g_scale) * unit;
     const Fir fa = coefficients.fir(1);
     const Fir fb = coefficients.fir(2);
@@ -278,7 +286,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
   extern __shared__ __align__(16) unsigned char smem[];
   Buffers& shared = *reinterpret_cast<Buffers*>(smem);
   const int lane = threadIdx.x & 31;
-  const int warp = threadIdx.x >> 5;
+  const int warp = warp_index();
   const int channels = a.dy.channels;
   const int rows = a.dy.batch * a.tiles;  // tiles of a channel
   const int groups = (rows + kWarps - 1) / kWarps;
@@ -290,7 +298,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
   int group = first - d * groups;
   Coefficients coefficients(a.conv, d, channels, lane);
   float unit = a.filter.unit[d];
-  FilterGradient<kPieces, kHalo> dh;
+  FilterGradient<kPieces, kHalo, kPlane<kPieces, kHalo>> dh;
   dh.clear();
   float par[3][4] = {};
 #pragma unroll 1
@@ -304,15 +312,14 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
     TileInputs<kPieces> in;
     if (row < rows) {
       gate<T, kPieces, kHalo>(in, a, b, d, begin, coefficients, z, g, lane);
-      if (lane == 0)
-        shared.weight[turn][warp] = inverse_scale(in.z_scale) * inverse_scale(in.g_scale);
+      if (lane == 0) shared.unit[turn][warp] = log2_inverse(in.z_scale) + log2_inverse(in.g_scale);
     }
     __syncthreads();
     const int tiles = min(kWarps, rows - group * kWarps);
 #pragma unroll 1
     for (int w = 0; w < tiles; ++w)
       dh.add(smem_address(shared.g[turn][w]), smem_address(shared.z[turn][w]) + kHalo * kPieceBytes,
-             shared.weight[turn][w], warp, a.blocks, lane);
+             __shfl_sync(~0U, shared.unit[turn][w], 0), warp, a.blocks, lane);
     if (row < rows)
       input_gradients_of<T, kPieces, kHalo>(in, a, b, d, begin, coefficients, unit, z, g, par,
                                             lane);

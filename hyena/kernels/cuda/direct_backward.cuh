@@ -68,12 +68,15 @@ __device__ __forceinline__ void short_conv_behind(float (&q)[2], uint32_t last, 
 }
 
 /// Sums over blocks i of g[16 i + r] z[16 (i - j) + s] for j = first, first + 8, ..: fragments
-/// [j][half of s][r = g, g + 8][s = 2 t, 2 t + 1]. Eight warps share the j of a tile.
-template <int kPieces, int kHalo>
+/// [j][half of s][r = g, g + 8][s = 2 t, 2 t + 1] in the order of column_time, in units of
+/// 2^exponent, that of the loudest tile so far. Eight warps share the j of a tile.
+template <int kPieces, int kHalo, int kPlaneBytes>
 struct FilterGradient {
   float sum[kHalo + 1][2][4];
+  int exponent;
 
   __device__ __forceinline__ void clear() {
+    exponent = kNone;
 #pragma unroll
     for (int q = 0; q <= kHalo; ++q)
 #pragma unroll
@@ -82,35 +85,43 @@ struct FilterGradient {
         for (int e = 0; e < 4; ++e)
           sum[q][h][e] = 0.F;
   }
-  /// Adds `weight` times the products of a tile; g and z: bytes of its first time.
-  __device__ __forceinline__ void add(uint32_t g, uint32_t z, float weight, int first, int blocks,
+  /// Adds the products of a tile, which are in units of 2^unit; g and z: bytes of its first time.
+  __device__ __forceinline__ void add(uint32_t g, uint32_t z, int unit, int first, int blocks,
                                       int lane) {
-    g += half_row(matrix_block(lane), matrix_half(lane));
-    z += half_row(matrix_block(lane) - first, matrix_half(lane));
-    float part[kHalo + 1][2][4] = {};
+    g += transposed_operand(lane, kPlaneBytes);
+    z += transposed_operand(lane, kPlaneBytes) - first * kBlockBytes;
+    if (unit > exponent) {
+      scale(power(exponent - unit));
+      exponent = unit;
+    }
+    uint32_t a[kPieces / 2][4];
 #pragma unroll
-    for (int step = 0; step < kPieces / 2; ++step) {
-      uint32_t a[4];
-      ldmatrix_trans(a, g + step * 2 * kPieceBytes);
+    for (int i = 0; i < kPieces / 2; ++i)
+      ldmatrix_trans(a[i], g + i * 2 * kPieceBytes);
+    if (unit < exponent) {  // quieter: its g, with what fp16 then drops far below the loudest
+      const __half2 down = __float2half2_rn(power(unit - exponent));
 #pragma unroll
-      for (int q = 0; q <= kHalo; ++q) {
-        if (first + kPieceBlocks * q >= blocks) break;
-        uint32_t b[4];
-        ldmatrix_trans(b, z + (2 * step - q) * kPieceBytes);
-        mma(part[q][0], a, b[0], b[2]);
-        mma(part[q][1], a, b[1], b[3]);
-      }
+      for (int i = 0; i < kPieces / 2; ++i)
+#pragma unroll
+        for (int r = 0; r < 4; ++r)
+          a[i][r] = as_word(__hmul2(as_half2(a[i][r]), down));
     }
 #pragma unroll
-    for (int q = 0; q <= kHalo; ++q)
+    for (int q = 0; q <= kHalo; ++q) {
+      if (first + kPieceBlocks * q >= blocks) break;
 #pragma unroll
-      for (int h = 0; h < 2; ++h)
-#pragma unroll
-        for (int e = 0; e < 4; ++e)
-          sum[q][h][e] = fmaf(weight, part[q][h][e], sum[q][h][e]);
+      for (int i = 0; i < kPieces / 2; ++i) {
+        uint32_t b[4];
+        ldmatrix_trans(b, z + (2 * i - q) * kPieceBytes);
+        mma(sum[q][0], a[i], b[0], b[2]);
+        mma(sum[q][1], a[i], b[1], b[3]);
+      }
+    }
   }
-  /// To `products` [j][r][s].
+  /// To `products` [j][r][s], in true units.
   __device__ __forceinline__ void store(float* products, int first, int blocks, int lane) const {
+    const float high = power(exponent / 2);
+    const float low = power(exponent - exponent / 2);
 #pragma unroll
     for (int q = 0; q <= kHalo; ++q) {
       const int j = first + kPieceBlocks * q;
@@ -119,11 +130,28 @@ struct FilterGradient {
       for (int h = 0; h < 2; ++h)
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          const int r = (lane >> 2) + 8 * (e >> 1);
-          const int s = 8 * h + 2 * (lane & 3) + (e & 1);
-          products[(j * kBlock + r) * kBlock + s] = sum[q][h][e];
+          const int r = column_time(e >> 1, lane >> 2);
+          const int s = column_time(h, 2 * (lane & 3) + (e & 1));
+          products[(j * kBlock + r) * kBlock + s] = sum[q][h][e] * high * low;
         }
     }
+  }
+
+ private:
+  static constexpr int kNone = -1000;  // below every exponent
+
+  /// 2^n, 0 where that is not a normal number; n < 128.
+  static __device__ __forceinline__ float power(int n) {
+    return n < -126 ? 0.F : __int_as_float((n + 127) << 23);
+  }
+  __device__ __forceinline__ void scale(float factor) {
+#pragma unroll
+    for (int q = 0; q <= kHalo; ++q)
+#pragma unroll
+      for (int h = 0; h < 2; ++h)
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+          sum[q][h][e] *= factor;
   }
 };
 

@@ -46,12 +46,13 @@ template <class T, int kPieces, int kHalo>
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
     direct_forward_kernel(const DirectArgs<T> a) {
   constexpr int kWindow = kHalo + kPieces;
+  constexpr int kPlaneBytes = kWindow * kPieceBytes;
   constexpr int kTile = kPieces * kPiece;
-  __shared__ __align__(16) unsigned char smem[kWarps][kWindow * kPieceBytes];
+  __shared__ __align__(16) unsigned char smem[kWarps][2 * kPlaneBytes];
   const int lane = threadIdx.x & 31;
-  const int warp = threadIdx.x >> 5;
+  const int warp = warp_index();
   const uint32_t buffer = smem_address(smem[warp]);
-  const uint32_t store_at = buffer + quad(lane >> 2, lane & 3);
+  const uint32_t store_at = buffer + 4 * lane;
   const int channels = a.y.channels;
   const int rows = a.y.batch * a.tiles;  // tiles of a channel
   const int64_t total = static_cast<int64_t>(channels) * rows;
@@ -116,8 +117,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
     const float scale = warp_scale(most);
 #pragma unroll
     for (int i = 0; i < kWindow; ++i)
-      sts64(store_at + i * kPieceBytes, pack_half(z[i][0] * scale, z[i][1] * scale),
-            pack_half(z[i][2] * scale, z[i][3] * scale));
+      store_halves(store_at + i * kPieceBytes, kPlaneBytes, z[i], scale);
 
     // ---- x0 arrives during the product
     const RowReader<T> x0{a.p.row(b, d), length};
@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
     x0.template pieces<kPieces>(x, begin, plain, lane);
     const uint32_t before = x0.pair(begin - 2);
     __syncwarp();
-    const Product<kPieces, kHalo, true, false> c(
+    const Product<kPieces, kPlaneBytes, true, false> c(
         buffer + kHalo * kPieceBytes,
         a.filter.words + static_cast<int64_t>(d) * direct_words(kHalo), a.blocks, lane);
     __syncwarp();  // the buffer is free

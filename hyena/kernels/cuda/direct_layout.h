@@ -12,7 +12,6 @@
 namespace hyena::kernels::cuda {
 
 constexpr int kPiece = 128;                    // times of a piece
-constexpr int kPieceBytes = 2 * kPiece;        // as halves
 constexpr int kBlock = 16;                     // times of a block
 constexpr int kPieceBlocks = kPiece / kBlock;  // blocks of a piece
 
@@ -52,23 +51,22 @@ __host__ __device__ constexpr int anticausal_lag(int lane, int half, int q) {
   return inner_time(2 * (lane & 3) + 8 * q) + 1 - column_time(half, lane >> 2);
 }
 
-/// Byte of block `block`'s half row `half` (8 times) in a buffer of halves: in every other four
-/// blocks the halves trade places, so that eight blocks' halves lie in different banks.
-__host__ __device__ constexpr int half_row(int block, int half) {
-  return 32 * block + (16 * half ^ (4 * (block & 4)));
-}
-/// Byte of the times 4 t .. 4 t + 3 of a block.
-__host__ __device__ constexpr int quad(int block, int t) {
-  return 32 * block + (8 * t ^ (4 * (block & 4)));
-}
+// A buffer of halves has two planes: the first and the second word of each lane's four times.
+// Sixteen bytes of a plane are half a block, so that ldmatrix finds fragments of any shift by
+// blocks, eight of them in 128 adjacent bytes.
 
-/// Matrix m of four 8x8 ones that make a 16x16 operand of the filter's gradient: blocks from
-/// first_block, times of a block from 8 * half.
-__host__ __device__ constexpr int matrix_block(int lane) {
-  return (lane >> 4) * 8 + (lane & 7);
+/// Bytes from one block to the next, and of a piece, in a plane.
+constexpr int kBlockBytes = 16;
+constexpr int kPieceBytes = kPieceBlocks * kBlockBytes;
+
+/// Row of four 8x8 matrices whose address `lane` gives, for the operand of 16 blocks (two pieces)
+/// as rows; transposed: 16 blocks as the inner dimension, the times of a block as rows or columns,
+/// in the order of column_time.
+__host__ __device__ constexpr int row_operand(int lane, int plane_bytes) {
+  return (lane >> 4) * plane_bytes + ((lane >> 3) & 1) * kPieceBytes + (lane & 7) * kBlockBytes;
 }
-__host__ __device__ constexpr int matrix_half(int lane) {
-  return (lane >> 3) & 1;
+__host__ __device__ constexpr int transposed_operand(int lane, int plane_bytes) {
+  return ((lane >> 3) & 1) * plane_bytes + (lane >> 4) * kPieceBytes + (lane & 7) * kBlockBytes;
 }
 
 }  // namespace hyena::kernels::cuda

@@ -47,17 +47,19 @@ void mma(Accumulators& c, const Fragment<4>& a, const Fragment<2>& b) {
         c[at(lane)][at(e)] += A[lane / 4 + 8 * (e / 2)][k] * B[k][2 * (lane % 4) + e % 2];
 }
 
-/// ldmatrix.x4.trans: lane l gives the byte of row l % 8 of matrix l / 8.
+/// ldmatrix.x4 of halves: lane l gives the byte of row l % 8 of matrix l / 8.
 template <class Address>
-Fragment<4> ldmatrix_trans(const std::vector<double>& memory, Address byte) {
+Fragment<4> ldmatrix(const std::vector<double>& memory, Address byte, bool transposed) {
   Fragment<4> r;
   for (int lane = 0; lane < 32; ++lane)
     for (int m = 0; m < 4; ++m) {
       auto element = [&](int row, int column) {
         return memory.at(at(byte(8 * m + row) / 2 + column));
       };
-      r[at(lane)][at(m)] = {element(2 * (lane % 4), lane / 4),
-                            element(2 * (lane % 4) + 1, lane / 4)};
+      const int g = lane / 4;
+      const int t = lane % 4;
+      r[at(lane)][at(m)] = transposed ? Word{element(2 * t, g), element(2 * t + 1, g)}
+                                      : Word{element(g, 2 * t), element(g, 2 * t + 1)};
     }
   return r;
 }
@@ -86,52 +88,43 @@ struct Emulated {
   [[nodiscard]] Word word(int k) const {
     return {words_low.at(at(k - kFirstLag)), words_high.at(at(k - kFirstLag))};
   }
-  /// As a warp stores it: lane l's four times of each piece with one store.
-  [[nodiscard]] std::vector<double> stored(const std::vector<double>& x) const {
-    std::vector<double> memory(x.size(), 0.0);
-    for (std::size_t n = 0; n < x.size(); ++n) {
-      const int piece = static_cast<int>(n) / kPiece;
-      const int lane = static_cast<int>(n) % kPiece / 4;
-      const int byte =
-          piece * kPieceBytes + quad(lane / 4, lane % 4) + 2 * (static_cast<int>(n) % 4);
-      memory.at(at(byte / 2)) = x[n];
+};
+
+/// A warp's buffer: each lane's four times of a piece with one store per plane.
+struct Buffer {
+  int plane_bytes;
+  std::vector<double> halves;
+
+  explicit Buffer(const std::vector<double>& x)
+      : plane_bytes(static_cast<int>(x.size()) / kPiece * kPieceBytes), halves(x.size()) {
+    for (int n = 0; n < static_cast<int>(x.size()); ++n) {
+      const int lane = n % kPiece / 4;
+      const int byte = n % 4 / 2 * plane_bytes + n / kPiece * kPieceBytes + 4 * lane + 2 * (n % 2);
+      halves.at(at(byte / 2)) = x[at(n)];
     }
-    return memory;
   }
 };
 
-/// out[time of the tile] by the kernels' loop (Product in direct.cuh) over `memory`.
-std::vector<double> product(const Emulated& m, const std::vector<double>& memory, int piece0,
-                            bool causal) {
+/// out[time of the tile] by the kernels' loop (Product in direct.cuh).
+std::vector<double> product(const Emulated& m, const Buffer& buffer, int first_piece, bool causal) {
   std::vector<std::array<Accumulators, 2>> acc(at(m.pieces / 2));
-  for (int j = 0; j < m.blocks; ++j) {
-    const int shift = j % kPieceBlocks;
-    const int q = j / kPieceBlocks;
-    auto fragment = [&](int lane, int piece) {  // four adjacent times
-      const int base = (piece0 + piece) * kPieceBytes;
-      const int byte = base + quad(causal ? lane / 4 - shift : lane / 4 + shift, lane % 4);
-      std::array<Word, 2> f;
-      for (int i = 0; i < 2; ++i)
-        f[at(i)] = {memory.at(at(byte / 2 + 2 * i)), memory.at(at(byte / 2 + 2 * i + 1))};
-      return f;
-    };
-    for (int p = 0; p < m.pieces / 2; ++p)
+  for (int j = 0; j < m.blocks; ++j)
+    for (int p = 0; p < m.pieces / 2; ++p) {
+      const int first = (first_piece + 2 * p) * kPieceBytes + (causal ? -j : j) * kBlockBytes;
+      const auto a = ldmatrix(
+          buffer.halves, [&](int lane) { return first + row_operand(lane, buffer.plane_bytes); },
+          false);
       for (int half = 0; half < 2; ++half) {
-        Fragment<4> a;
         Fragment<2> b;
-        for (int lane = 0; lane < 32; ++lane) {
-          const auto x = fragment(lane, 2 * p + (causal ? -q : q));
-          const auto y = fragment(lane, 2 * p + 1 + (causal ? -q : q));
-          a[at(lane)] = {x[0], y[0], x[1], y[1]};
+        for (int lane = 0; lane < 32; ++lane)
           for (int r = 0; r < 2; ++r) {
             const int k = causal ? causal_lag(lane, half, r) : anticausal_lag(lane, half, r);
             const Word w = m.word(k + kBlock * j);
             b[at(lane)][at(r)] = causal ? w : Word{w.second, w.first};
           }
-        }
         mma(acc[at(p)][at(half)], a, b);
       }
-  }
+    }
   std::vector<double> out(at(m.pieces * kPiece));
   for (int i = 0; i < m.pieces; ++i)
     for (int lane = 0; lane < 32; ++lane)
@@ -148,7 +141,7 @@ TEST(DirectLayout, CausalProductIsTheConvolution) {
     Emulated m(K, 4);
     const int before = m.halo * kPiece;
     const auto z = m.noise(before + 4 * kPiece);
-    const auto c = product(m, m.stored(z), m.halo, true);
+    const auto c = product(m, Buffer(z), m.halo, true);
     for (int n = 0; n < 4 * kPiece; ++n) {
       double sum = 0.0;
       for (int k = 0; k < K; ++k)
@@ -162,7 +155,7 @@ TEST(DirectLayout, AnticausalProductIsTheTransposedConvolution) {
   for (const int K : kTaps) {
     Emulated m(K, 4);
     const auto g = m.noise((4 + m.halo) * kPiece);
-    const auto du = product(m, m.stored(g), 0, false);
+    const auto du = product(m, Buffer(g), 0, false);
     for (int n = 0; n < 4 * kPiece; ++n) {
       double sum = 0.0;
       for (int k = 0; k < K; ++k)
@@ -172,18 +165,17 @@ TEST(DirectLayout, AnticausalProductIsTheTransposedConvolution) {
   }
 }
 
-// Product<.., kNext>: row 0 of the piece behind the tile is enough for the first two times there.
-TEST(DirectLayout, RowZeroGivesTheTimesBehindATile) {
-  for (int lane = 0; lane < 32; ++lane)
-    for (int q = 0; q < 2; ++q) {
-      EXPECT_LE(inner_time(2 * (lane & 3) + 8 * q), 14);
-      EXPECT_EQ(causal_lag(lane, 0, 1), causal_lag(lane, 0, 0) - 2);
-      EXPECT_EQ(causal_lag(lane, 1, 0), causal_lag(lane, 0, 0) + 2);
-      EXPECT_EQ(causal_lag(lane, 1, 1), causal_lag(lane, 0, 0));
-      EXPECT_EQ(anticausal_lag(lane, 0, 1), anticausal_lag(lane, 0, 0) + 2);
-      EXPECT_EQ(anticausal_lag(lane, 1, 0), anticausal_lag(lane, 0, 0) - 2);
-      EXPECT_EQ(anticausal_lag(lane, 1, 1), anticausal_lag(lane, 0, 0));
-    }
+// What Product takes for granted: two of four registers agree, and a lane's first two values of
+// half 0 are the first two times of its block (kNext).
+TEST(DirectLayout, RegistersOfTheFilterDifferByTwoLags) {
+  for (int lane = 0; lane < 32; ++lane) {
+    EXPECT_EQ(causal_lag(lane, 0, 1), causal_lag(lane, 0, 0) - 2);
+    EXPECT_EQ(causal_lag(lane, 1, 0), causal_lag(lane, 0, 0) + 2);
+    EXPECT_EQ(causal_lag(lane, 1, 1), causal_lag(lane, 0, 0));
+    EXPECT_EQ(anticausal_lag(lane, 0, 1), anticausal_lag(lane, 0, 0) + 2);
+    EXPECT_EQ(anticausal_lag(lane, 1, 0), anticausal_lag(lane, 0, 0) - 2);
+    EXPECT_EQ(anticausal_lag(lane, 1, 1), anticausal_lag(lane, 0, 0));
+  }
   EXPECT_EQ(column_time(0, 0), 0);
   EXPECT_EQ(column_time(0, 1), 1);
 }
@@ -194,21 +186,27 @@ TEST(DirectLayout, BlockProductsGiveTheFiltersGradient) {
     const int before = m.halo * kPiece;
     const auto z = m.noise(before + 4 * kPiece);
     const auto g = m.noise(4 * kPiece);
-    const auto z_memory = m.stored(z);
-    const auto g_memory = m.stored(g);
+    const Buffer z_buffer(z);
+    const Buffer g_buffer(g);
     std::vector<double> products(at(m.blocks * kBlock * kBlock));
     for (int j = 0; j < m.blocks; ++j) {
       const int first = j % kPieceBlocks;  // the warp
       const int q = j / kPieceBlocks;
       Accumulators half[2] = {};
       for (int step = 0; step < 2; ++step) {
-        const auto a = ldmatrix_trans(g_memory, [&](int lane) {
-          return step * 2 * kPieceBytes + half_row(matrix_block(lane), matrix_half(lane));
-        });
-        const auto b = ldmatrix_trans(z_memory, [&](int lane) {
-          return (m.halo + 2 * step - q) * kPieceBytes +
-                 half_row(matrix_block(lane) - first, matrix_half(lane));
-        });
+        const auto a = ldmatrix(
+            g_buffer.halves,
+            [&](int lane) {
+              return step * 2 * kPieceBytes + transposed_operand(lane, g_buffer.plane_bytes);
+            },
+            true);
+        const auto b = ldmatrix(
+            z_buffer.halves,
+            [&](int lane) {
+              return (m.halo + 2 * step - q) * kPieceBytes - first * kBlockBytes +
+                     transposed_operand(lane, z_buffer.plane_bytes);
+            },
+            true);
         for (int h = 0; h < 2; ++h) {
           Fragment<2> operand;
           for (int lane = 0; lane < 32; ++lane)
@@ -219,8 +217,8 @@ TEST(DirectLayout, BlockProductsGiveTheFiltersGradient) {
       for (int h = 0; h < 2; ++h)
         for (int lane = 0; lane < 32; ++lane)
           for (int e = 0; e < 4; ++e) {
-            const int r = lane / 4 + 8 * (e / 2);
-            const int s = 8 * h + 2 * (lane % 4) + e % 2;
+            const int r = column_time(e / 2, lane / 4);
+            const int s = column_time(h, 2 * (lane % 4) + e % 2);
             products[at((j * kBlock + r) * kBlock + s)] = half[h][at(lane)][at(e)];
           }
     }
@@ -238,22 +236,18 @@ TEST(DirectLayout, BlockProductsGiveTheFiltersGradient) {
   }
 }
 
-// Shared memory answers 128 bytes at a time: eight half rows of ldmatrix, and half a warp's quads.
+// ldmatrix takes eight rows of 16 bytes at a time: all banks once.
 TEST(DirectLayout, NoBankConflicts) {
-  for (int first = 0; first < 8; ++first)
-    for (int half = 0; half < 2; ++half) {
-      std::set<int> groups;
-      for (int i = 0; i < 8; ++i)
-        groups.insert(half_row(first + i, half) / 16 % 8);
-      EXPECT_EQ(groups.size(), 8U) << first;
+  for (int m = 0; m < 4; ++m) {
+    std::set<int> rows;
+    std::set<int> transposed;
+    for (int i = 0; i < 8; ++i) {
+      rows.insert(row_operand(8 * m + i, 7 * kPieceBytes) / 16 % 8);
+      transposed.insert(transposed_operand(8 * m + i, 7 * kPieceBytes) / 16 % 8);
     }
-  for (int shift = 0; shift < 8; ++shift)
-    for (int part = 0; part < 2; ++part) {
-      std::set<int> groups;
-      for (int lane = 16 * part; lane < 16 * part + 16; ++lane)
-        groups.insert(quad(8 + lane / 4 - shift, lane % 4) / 8 % 16);
-      EXPECT_EQ(groups.size(), 16U) << shift;
-    }
+    EXPECT_EQ(rows.size(), 8U);
+    EXPECT_EQ(transposed.size(), 8U);
+  }
 }
 
 // Every word that a product reads stands in the table.
