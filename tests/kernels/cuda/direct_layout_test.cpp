@@ -16,7 +16,7 @@ namespace {
 using namespace hyena::kernels::cuda;
 
 using Word = std::pair<double, double>;  // low and high half
-template <int kRegisters>
+template <std::size_t kRegisters>
 using Fragment = std::array<std::array<Word, kRegisters>, 32>;  // [lane][register]
 using Accumulators = std::array<std::array<double, 4>, 32>;
 
