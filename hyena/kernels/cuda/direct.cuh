@@ -12,31 +12,48 @@
 
 namespace hyena::kernels::cuda {
 
-/// A row of a tensor, from which a lane takes four adjacent times, zeros outside of the row.
+/// Two elements, zeros where `exists` is false; no branch, so that loads do not wait for another.
+__device__ __forceinline__ uint32_t ldg32_if(const void* p, bool exists) {
+  uint32_t v;
+  asm volatile(
+      "{\n.reg .pred e;\nsetp.ne.s32 e,%2,0;\nmov.u32 %0,0;\n@e ld.global.nc.u32 %0,[%1];\n}"
+      : "=&r"(v)
+      : "l"(p), "r"(static_cast<int>(exists)));
+  return v;
+}
+
+/// A row of a tensor, from which a lane takes adjacent times, zeros outside of the row. Rows are
+/// 4-byte aligned and their last word, if not their last time, can be read.
 template <class T>
 struct RowReader {
   const T* row;
   int length;
 
-  /// Any t that is a multiple of 4, any alignment.
-  __device__ __forceinline__ uint2 careful(int t) const { return make_uint2(pair(t), pair(t + 2)); }
-  /// Two adjacent times, t even.
-  __device__ __forceinline__ uint32_t pair(int t) const {
-    if (t < 0 || t >= length) return 0U;
-    const uint32_t v = ldg32(row + t);
-    return t + 1 < length ? v : v & 0xffffU;
+  /// Two times from an even one on; without zeros behind an odd end.
+  __device__ __forceinline__ uint32_t word(int t) const {
+    return ldg32_if(row + t, t >= 0 && t < length);
   }
-  /// kCount pieces from `first` on, into `to`. `plain`: all of them are inside, 8-byte aligned.
+  __device__ __forceinline__ uint32_t ended(uint32_t v, int t) const {
+    return t + 1 == length ? v & 0xffffU : v;
+  }
+  __device__ __forceinline__ uint32_t pair(int t) const { return ended(word(t), t); }
+  /// This lane's four times of kCount pieces. `plain`: all of them exist, 8-byte aligned.
   template <int kCount>
   __device__ __forceinline__ void pieces(uint2* to, int first, bool plain, int lane) const {
+    first += 4 * lane;
     if (plain) {
 #pragma unroll
       for (int i = 0; i < kCount; ++i)
-        to[i] = ldg64(row + first + i * kPiece + 4 * lane);
+        to[i] = ldg64(row + first + i * kPiece);
     } else {
 #pragma unroll
       for (int i = 0; i < kCount; ++i)
-        to[i] = careful(first + i * kPiece + 4 * lane);
+        to[i] = make_uint2(word(first + i * kPiece), word(first + i * kPiece + 2));
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        to[i].x = ended(to[i].x, first + i * kPiece);
+        to[i].y = ended(to[i].y, first + i * kPiece + 2);
+      }
     }
   }
 };
