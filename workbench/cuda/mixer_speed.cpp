@@ -73,8 +73,10 @@ bool measure(const CudaMixerShape& s, double rate) {
   const std::vector<std::int64_t> channels{0, D / 5, 2 * D / 5 + 1, 3 * D / 5, 4 * D / 5, D - 1};
   const auto e = c.compare(channels);
   const double y_bound = hyena::testing_support::promised_y(s);
-  const bool good = c.guards && e.y <= y_bound && e.y_row <= 1.25 * y_bound && e.dp <= 3e-3 &&
-                    e.dh <= 1.5e-3 && e.dweight <= 1.5e-3 && e.dskip <= 4.5e-3;
+  const double few = s.length < 1000 ? 4.0 : 1.0;  // as in the test: rows of few values
+  const bool good = c.guards && e.y <= few * y_bound && e.y_row <= few * 1.25 * y_bound &&
+                    e.dp <= few * 3e-3 && e.dh <= few * 1.5e-3 && e.dweight <= few * 1.5e-3 &&
+                    e.dskip <= few * 4.5e-3;
   std::printf(
       "L %7lld K %lld: y %.2e (row %.2e) dp %.2e (row %.2e) dh %.2e dw %.2e db %.2e dskip %.2e%s\n",
       static_cast<long long>(s.length), static_cast<long long>(s.filter_length), e.y, e.y_row, e.dp,

@@ -12,16 +12,6 @@
 
 namespace hyena::kernels::cuda {
 
-/// Two elements, zeros where `exists` is false; no branch, so that loads do not wait for another.
-__device__ __forceinline__ uint32_t ldg32_if(const void* p, bool exists) {
-  uint32_t v;
-  asm volatile(
-      "{\n.reg .pred e;\nsetp.ne.s32 e,%2,0;\nmov.u32 %0,0;\n@e ld.global.nc.u32 %0,[%1];\n}"
-      : "=&r"(v)
-      : "l"(p), "r"(static_cast<int>(exists)));
-  return v;
-}
-
 /// A row of a tensor, from which a lane takes adjacent times, zeros outside of the row. Rows are
 /// 4-byte aligned and their last word, if not their last time, can be read.
 template <class T>

@@ -11,7 +11,7 @@ namespace hyena::kernels::cuda {
 
 /// Whether the shape goes this way.
 constexpr bool is_direct(const CudaMixerShape& s) {
-  return s.filter_length <= kDirectTaps;
+  return s.filter_length <= direct_taps(s.length);
 }
 
 /// The parts of a spectrum buffer of such a shape.

@@ -148,7 +148,7 @@ __device__ __forceinline__ void gate(TileInputs<kPieces>& in, const DirectBackwa
       last[j] = behind ? in.q1_behind[j] * in.qv_behind[j] : 0.F;
       most = fmaxf(most, fabsf(last[j]));
     }
-    // Asked for only here: registers.
+    // Asked for only here, because registers are few.
     x0.template pieces<kPieces>(in.x0, begin, plain, lane);
     dy.template pieces<kPieces>(in.dy, begin, plain, lane);
     in.x0_before = x0.pair(begin - 2);
@@ -315,11 +315,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
       if (lane == 0) shared.unit[turn][warp] = log2_inverse(in.z_scale) + log2_inverse(in.g_scale);
     }
     __syncthreads();
-    const int tiles = min(kWarps, rows - group * kWarps);
-#pragma unroll 1
-    for (int w = 0; w < tiles; ++w)
-      dh.add(smem_address(shared.g[turn][w]), smem_address(shared.z[turn][w]) + kHalo * kPieceBytes,
-             __shfl_sync(~0U, shared.unit[turn][w], 0), warp, a.blocks, lane);
+    dh.template add<sizeof(shared.g[0][0])>(
+        smem_address(shared.g[turn]), smem_address(shared.z[turn]) + kHalo * kPieceBytes,
+        shared.unit[turn][lane & (kWarps - 1)], min(kWarps, rows - group * kWarps), warp, a.blocks,
+        lane);
     if (row < rows)
       input_gradients_of<T, kPieces, kHalo>(in, a, b, d, begin, coefficients, unit, z, g, par,
                                             lane);

@@ -69,7 +69,7 @@ __device__ __forceinline__ void short_conv_behind(float (&q)[2], uint32_t last, 
 
 /// Sums over blocks i of g[16 i + r] z[16 (i - j) + s] for j = first, first + 8, ..: fragments
 /// [j][half of s][r = g, g + 8][s = 2 t, 2 t + 1] in the order of column_time, in units of
-/// 2^exponent, that of the loudest tile so far. Eight warps share the j of a tile.
+/// 2^exponent, those of the loudest tile so far. Eight warps share the j of their tiles.
 template <int kPieces, int kHalo, int kPlaneBytes>
 struct FilterGradient {
   float sum[kHalo + 1][2][4];
@@ -85,36 +85,39 @@ struct FilterGradient {
         for (int e = 0; e < 4; ++e)
           sum[q][h][e] = 0.F;
   }
-  /// Adds the products of a tile, which are in units of 2^unit; g and z: bytes of its first time.
-  __device__ __forceinline__ void add(uint32_t g, uint32_t z, int unit, int first, int blocks,
-                                      int lane) {
+  /// Adds the products of `tiles` tiles. g and z: bytes of the first tile's first time, the next
+  /// kTileBytes behind; `mine`: log2 of the unit of tile `lane`.
+  template <int kTileBytes>
+  __device__ __forceinline__ void add(uint32_t g, uint32_t z, int mine, int tiles, int first,
+                                      int blocks, int lane) {
     g += transposed_operand(lane, kPlaneBytes);
-    z += transposed_operand(lane, kPlaneBytes) - first * kBlockBytes;
-    if (unit > exponent) {
-      scale(power(exponent - unit));
-      exponent = unit;
+    z += row_operand(lane, kPlaneBytes) - first * kBlockBytes;
+    if (lane >= tiles) mine = kNone;
+    const int loudest = __reduce_max_sync(~0U, mine);
+    if (loudest > exponent) {
+      scale(power(exponent - loudest));
+      exponent = loudest;
     }
-    uint32_t a[kPieces / 2][4];
-#pragma unroll
-    for (int i = 0; i < kPieces / 2; ++i)
-      ldmatrix_trans(a[i], g + i * 2 * kPieceBytes);
-    if (unit < exponent) {  // quieter: its g, with what fp16 then drops far below the loudest
-      const __half2 down = __float2half2_rn(power(unit - exponent));
-#pragma unroll
-      for (int i = 0; i < kPieces / 2; ++i)
-#pragma unroll
-        for (int r = 0; r < 4; ++r)
-          a[i][r] = as_word(__hmul2(as_half2(a[i][r]), down));
-    }
+    // A quieter tile's g goes to the common unit; what fp16 then drops is far below the loudest.
+    const uint32_t my_factor = as_word(__float2half2_rn(power(mine - exponent)));
 #pragma unroll
     for (int q = 0; q <= kHalo; ++q) {
       if (first + kPieceBlocks * q >= blocks) break;
+#pragma unroll 2
+      for (int w = 0; w < tiles; ++w) {
+        const __half2 factor = as_half2(__shfl_sync(~0U, my_factor, w));
 #pragma unroll
-      for (int i = 0; i < kPieces / 2; ++i) {
-        uint32_t b[4];
-        ldmatrix_trans(b, z + (2 * i - q) * kPieceBytes);
-        mma(sum[q][0], a[i], b[0], b[2]);
-        mma(sum[q][1], a[i], b[1], b[3]);
+        for (int i = 0; i < kPieces / 2; ++i) {
+          uint32_t a[4];
+          uint32_t b[4];
+          ldmatrix_trans(a, g + w * kTileBytes + i * 2 * kPieceBytes);
+          ldmatrix_trans(b, z + w * kTileBytes + (2 * i - q) * kPieceBytes);
+#pragma unroll
+          for (int r = 0; r < 4; ++r)
+            a[r] = as_word(__hmul2(as_half2(a[r]), factor));
+          mma(sum[q][0], a, b[0], b[1]);
+          mma(sum[q][1], a, b[2], b[3]);
+        }
       }
     }
   }

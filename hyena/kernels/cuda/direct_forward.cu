@@ -37,8 +37,8 @@ struct DirectArgs {
   Tensor<T> y;
   ShortConv conv;
   DirectFilter filter;
-  int blocks;  // of lags
-  int tiles;   // of a row
+  int blocks;       // of lags
+  int tiles;        // of a row
   bool wide;   // rows are 8-byte aligned
 };
 

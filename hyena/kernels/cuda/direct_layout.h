@@ -9,6 +9,8 @@
 
 #include <vector_types.h>
 
+#include "hyena/kernels/cuda/tuning.h"
+
 namespace hyena::kernels::cuda {
 
 constexpr int kPiece = 128;                    // times of a piece
@@ -23,7 +25,7 @@ __host__ __device__ constexpr int direct_blocks(int taps) {
 __host__ __device__ constexpr int direct_halo(int taps) {
   return taps <= kPiece ? 1 : 2;
 }
-constexpr int kDirectTaps = 2 * kPiece;
+static_assert(kDirectTaps <= 2 * kPiece);
 
 /// Words of a channel's filter: word i holds (h[i - 16], h[i - 17]), zeros outside of the taps.
 constexpr int kFirstLag = -kBlock;
@@ -59,9 +61,9 @@ __host__ __device__ constexpr int anticausal_lag(int lane, int half, int q) {
 constexpr int kBlockBytes = 16;
 constexpr int kPieceBytes = kPieceBlocks * kBlockBytes;
 
-/// Row of four 8x8 matrices whose address `lane` gives, for the operand of 16 blocks (two pieces)
-/// as rows; transposed: 16 blocks as the inner dimension, the times of a block as rows or columns,
-/// in the order of column_time.
+/// Row of four 8x8 matrices whose address `lane` gives. As it is: the operand a of 16 blocks (two
+/// pieces) as rows. Transposed, with the times of a block in the order of column_time: the operand
+/// b of 16 blocks as the inner dimension, registers [half][blocks]; and the operand a of the same.
 __host__ __device__ constexpr int row_operand(int lane, int plane_bytes) {
   return (lane >> 4) * plane_bytes + ((lane >> 3) & 1) * kPieceBytes + (lane & 7) * kBlockBytes;
 }

@@ -204,13 +204,13 @@ TEST(DirectLayout, BlockProductsGiveTheFiltersGradient) {
             z_buffer.halves,
             [&](int lane) {
               return (m.halo + 2 * step - q) * kPieceBytes - first * kBlockBytes +
-                     transposed_operand(lane, z_buffer.plane_bytes);
+                     row_operand(lane, z_buffer.plane_bytes);
             },
             true);
         for (int h = 0; h < 2; ++h) {
           Fragment<2> operand;
           for (int lane = 0; lane < 32; ++lane)
-            operand[at(lane)] = {b[at(lane)][at(h)], b[at(lane)][at(2 + h)]};
+            operand[at(lane)] = {b[at(lane)][at(2 * h)], b[at(lane)][at(2 * h + 1)]};
           mma(half[h], a, operand);
         }
       }
