@@ -46,8 +46,9 @@ struct DirectProblem {
   [[nodiscard]] DirectFilter filter(const void* spectrum) const {
     return DirectFilter::of(spectrum, channels());
   }
-  /// Whether lanes may move four elements at once.
+  /// Whether lanes may move four elements at once, and whether the copy engine reads rows.
   [[nodiscard]] bool wide(const void* a, const void* b, const void* c = nullptr) const;
+  [[nodiscard]] bool bulk(const void* a, const void* b) const;
 };
 
 std::size_t direct_spectrum_bytes(const DirectProblem& m);

@@ -58,7 +58,7 @@ struct DirectBackwardArgs {
   float* parameter_sums;  // [channels + blocks][kParameterSums]
   int taps, blocks;       // of the filter: lags, blocks of lags
   int tiles;              // of a row
-  bool wide;              // rows are 8-byte aligned
+  bool wide, bulk;        // rows are 8-byte, 16-byte aligned
 };
 
 /// log2(1 / scale) of a power of two.
@@ -315,6 +315,14 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
       if (lane == 0) shared.unit[turn][warp] = log2_inverse(in.z_scale) + log2_inverse(in.g_scale);
     }
     __syncthreads();
+    if (const int next = row + kWarps; a.bulk && next < rows && item + 1 < last && lane < 4) {
+      const int at = next % a.tiles * kTile;  // one row per lane, to the L2
+      if (at + kTile <= a.dy.length)
+        bulk_prefetch((lane < 3 ? a.p.row(next / a.tiles, lane * channels + d)
+                                : a.dy.row(next / a.tiles, d)) +
+                          at,
+                      kTile * sizeof(T));
+    }
     dh.template add<sizeof(shared.g[0][0])>(
         smem_address(shared.g[turn]), smem_address(shared.z[turn]) + kHalo * kPieceBytes,
         shared.unit[turn][lane & (kWarps - 1)], min(kWarps, rows - group * kWarps), warp, a.blocks,
@@ -406,7 +414,8 @@ void launch(const DirectProblem& m, const BackwardCall& call) {
                                 taps,
                                 m.blocks,
                                 tiles,
-                                m.wide(call.p, call.dy, call.gradients.dp_BCL)};
+                                m.wide(call.p, call.dy, call.gradients.dp_BCL),
+                                m.bulk(call.p, call.dy)};
   constexpr auto kKernel = direct_backward_kernel<T, kPieces, kHalo>;
   constexpr int kBytes = sizeof(Buffers);
   allow_shared_memory<kKernel>(kBytes);

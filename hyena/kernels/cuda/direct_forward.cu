@@ -39,7 +39,7 @@ struct DirectArgs {
   DirectFilter filter;
   int blocks;       // of lags
   int tiles;        // of a row
-  bool wide;   // rows are 8-byte aligned
+  bool wide, bulk;  // rows are 8-byte, 16-byte aligned
 };
 
 template <class T, int kPieces, int kHalo>
@@ -119,6 +119,12 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
     for (int i = 0; i < kWindow; ++i)
       store_halves(store_at + i * kPieceBytes, kPlaneBytes, z[i], scale);
 
+    if (const int next = row + kWarps; a.bulk && next < rows && item + kWarps < last && lane < 3) {
+      const int at = next % a.tiles * kTile;  // of the next tile, one row per lane, to the L2
+      if (at + kTile <= length)
+        bulk_prefetch(a.p.row(next / a.tiles, lane * channels + d) + at, kTile * sizeof(T));
+    }
+
     // ---- x0 arrives during the product
     const RowReader<T> x0{a.p.row(b, d), length};
     uint2 x[kPieces];
@@ -161,7 +167,8 @@ void launch(const DirectProblem& m, const ForwardCall& call) {
                         m.filter(call.spectrum),
                         m.blocks,
                         tiles,
-                        m.wide(call.p, call.y)};
+                        m.wide(call.p, call.y),
+                        m.bulk(call.p, call.p)};
   const int64_t items = m.shape.channels * m.shape.batch * tiles;
   const int64_t grid =
       std::min<int64_t>((items + kWarps - 1) / kWarps, m.multiprocessors * kBlocksPerSm);

@@ -117,6 +117,10 @@ bool DirectProblem::wide(const void* a, const void* b, const void* c) const {
   return shape.row_stride % 4 == 0 && aligned(a, 8) && aligned(b, 8) && aligned(c, 8);
 }
 
+bool DirectProblem::bulk(const void* a, const void* b) const {
+  return shape.row_stride % 8 == 0 && aligned(a) && aligned(b);
+}
+
 CUtensorMap MixerProblem::tensor_map(const void* data, int parts) const {
   const auto row = static_cast<cuuint64_t>(2 * shape.row_stride);
   const auto channels = static_cast<cuuint64_t>(parts * shape.channels);
