@@ -9,7 +9,7 @@
 //           again. Lane l holds times 4 l .. 4 l + 3 of each piece of every input and of the
 //           output; shifts by blocks go through the warp's own shared memory. No barrier of the
 //           block. Blocks own contiguous ranges of (channel, row, tile), so their warps share a
-//           filter, which L1 keeps.
+//           filter, which L1 keeps. A tile's rows are asked of the L2 a tile ahead.
 // Budget    8 bytes per element; floor = bytes / measured copy rate
 // Registers 96 (65,536 / 640)
 // Numerics  before output rounding at most 5e-4 relative rms: z and h are rounded to fp16 once
