@@ -7,6 +7,7 @@
 
 #include "hyena/base/error.h"
 #include "hyena/kernels/cuda/device.h"
+#include "hyena/kernels/cuda/direct.h"
 #include "hyena/kernels/cuda/spectrum_buffer.h"
 
 namespace hyena::kernels {
@@ -23,8 +24,17 @@ bool representable(const CudaMixerShape& s) {
          (s.length <= kTilePoints || s.batch <= 65535);
 }
 
-bool aligned(const void* p) {
-  return reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
+void require_representable(const CudaMixerShape& s) {
+  if (!representable(s)) {
+    throw user_error(
+        "CUDA mixer: batch {}, channels {}, length {}, filter length {}, row stride {}, taps {} is "
+        "not supported; use the composition",
+        s.batch, s.channels, s.length, s.filter_length, s.row_stride, s.taps);
+  }
+}
+
+bool aligned(const void* p, std::uintptr_t bytes = 16) {
+  return reinterpret_cast<std::uintptr_t>(p) % bytes == 0;
 }
 
 /// Short copies move 4 bytes at a time.
@@ -70,22 +80,23 @@ CUtensorMap encode_tensor_map(const void* data, const cuuint64_t (&dim)[5],
   return map;
 }
 
+int current_multiprocessors() {
+  int device = 0;
+  int count = 0;
+  check(cudaGetDevice(&device), "current device");
+  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
+        "number of multiprocessors");
+  return count;
+}
+
 MixerProblem::MixerProblem(const CudaMixerShape& s) : shape(s), filter_stride(s.filter_length) {
-  if (!representable(s)) {
-    throw user_error(
-        "CUDA mixer: batch {}, channels {}, length {}, filter length {}, row stride {}, taps {} is "
-        "not supported; use the composition",
-        s.batch, s.channels, s.length, s.filter_length, s.row_stride, s.taps);
-  }
+  require_representable(s);
   shape.length -= tail_of(s.length);
   shape.filter_length = std::min(shape.filter_length, shape.length);
   log_n1 = 2;
   while (log_n1 < 5 && (std::int64_t{256} << log_n1) < shape.length)
     ++log_n1;
-  int device = 0;
-  check(cudaGetDevice(&device), "current device");
-  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
-        "number of multiprocessors");
+  multiprocessors = current_multiprocessors();
 }
 
 bool MixerProblem::wide(const void* a, const void* b, const void* c) const {
@@ -93,6 +104,21 @@ bool MixerProblem::wide(const void* a, const void* b, const void* c) const {
 }
 bool MixerProblem::bulk(const void* a, const void* b, const void* c) const {
   return wide(a, b, c) && shape.length == std::int64_t{256} << log_n1;
+}
+
+DirectProblem::DirectProblem(const CudaMixerShape& s) : shape(s) {
+  require_representable(s);
+  halo = direct_halo(static_cast<int>(s.filter_length));
+  blocks = direct_blocks(static_cast<int>(s.filter_length));
+  multiprocessors = current_multiprocessors();
+}
+
+bool DirectProblem::wide(const void* a, const void* b, const void* c) const {
+  return shape.row_stride % 4 == 0 && aligned(a, 8) && aligned(b, 8) && aligned(c, 8);
+}
+
+bool DirectProblem::bulk(const void* a, const void* b) const {
+  return shape.row_stride % 8 == 0 && aligned(a) && aligned(b);
 }
 
 CUtensorMap MixerProblem::tensor_map(const void* data, int parts) const {
@@ -161,6 +187,7 @@ float* tail_filter_of(const MixerProblem& m, const void* spectrum) {
 }  // namespace cuda
 
 std::size_t hyena_mixer_cuda_spectrum_bytes(const CudaMixerShape& shape) {
+  if (cuda::is_direct(shape)) return cuda::direct_spectrum_bytes(cuda::DirectProblem(shape));
   const std::size_t tail =
       cuda::tail_of(shape.length) != 0
           ? static_cast<std::size_t>(shape.channels) * cuda::kTailFilter * sizeof(float)
@@ -168,14 +195,20 @@ std::size_t hyena_mixer_cuda_spectrum_bytes(const CudaMixerShape& shape) {
   return cuda::spectrum_bytes(cuda::MixerProblem(shape)) + tail;
 }
 std::size_t hyena_mixer_cuda_forward_workspace(const CudaMixerShape& shape) {
+  if (cuda::is_direct(shape)) return 0;
   return cuda::forward_bytes(cuda::MixerProblem(shape)) + cuda::tail_bytes(shape);
 }
 std::size_t hyena_mixer_cuda_backward_workspace(const CudaMixerShape& shape) {
+  if (cuda::is_direct(shape)) return cuda::direct_backward_workspace(cuda::DirectProblem(shape));
   return cuda::backward_bytes(cuda::MixerProblem(shape)) + cuda::tail_bytes(shape);
 }
 
 void hyena_mixer_cuda_spectrum(const CudaMixerShape& shape, const float* h_DK, const float* skip_D,
                                void* spectrum, CUstream_st* stream) {
+  if (cuda::is_direct(shape)) {
+    cuda::direct_spectrum(cuda::DirectProblem(shape), h_DK, skip_D, spectrum, stream);
+    return;
+  }
   const cuda::MixerProblem m(shape);
   m.is_long() ? cuda::split_spectrum(m, h_DK, skip_D, spectrum, stream)
               : cuda::filter_spectrum(m, h_DK, skip_D, spectrum, stream);
@@ -188,8 +221,12 @@ void hyena_mixer_cuda_forward(const CudaMixerShape& shape, const void* p_BCL,
                               void* y_BDL, void* workspace, CUstream_st* stream) {
   cuda::require_aligned(p_BCL, "p");
   cuda::require_aligned(y_BDL, "y");
-  const cuda::MixerProblem m(shape);
   cuda::ForwardCall call{p_BCL, weight_CT, bias_C, spectrum, y_BDL, workspace, {}, stream};
+  if (cuda::is_direct(shape)) {
+    cuda::direct_forward(cuda::DirectProblem(shape), call);
+    return;
+  }
+  const cuda::MixerProblem m(shape);
   const bool has_tail = cuda::tail_of(shape.length) != 0;
   if (has_tail)
     call.tail = cuda::TailView::of(static_cast<char*>(workspace) + cuda::forward_bytes(m),
@@ -208,9 +245,13 @@ void hyena_mixer_cuda_backward(const CudaMixerShape& shape, const void* dy_BDL, 
   cuda::require_aligned(dy_BDL, "dy");
   cuda::require_aligned(p_BCL, "p");
   cuda::require_aligned(gradients.dp_BCL, "dp");
-  const cuda::MixerProblem m(shape);
   cuda::BackwardCall call{dy_BDL,    p_BCL,     weight_CT, bias_C, spectrum,
                           gradients, workspace, {},        stream};
+  if (cuda::is_direct(shape)) {
+    cuda::direct_backward(cuda::DirectProblem(shape), call);
+    return;
+  }
+  const cuda::MixerProblem m(shape);
   const auto run = [&m](const cuda::BackwardCall& c) {
     m.is_long() ? cuda::split_backward(m, c) : cuda::fused_backward(m, c);
   };

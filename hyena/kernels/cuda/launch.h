@@ -23,6 +23,16 @@ CUtensorMap encode_tensor_map(const void* data, const cuuint64_t (&dim)[5],
                               const cuuint64_t (&stride)[4], const cuuint32_t (&box)[5],
                               CUtensorMapSwizzle swizzle);
 
+/// The rows of a (B, parts * D, L) tensor of this shape.
+template <class T>
+Tensor<T> tensor_of(const CudaMixerShape& s, T* data, int parts) {
+  return {data, s.row_stride, static_cast<int>(s.batch), static_cast<int>(parts * s.channels),
+          static_cast<int>(s.length)};
+}
+
+/// The device that is current now has so many multiprocessors.
+int current_multiprocessors();
+
 /// A shape without its tail, and how the kernels cut it.
 struct MixerProblem {
   CudaMixerShape shape;            // of the first N times, and of the filter's taps below N
@@ -48,13 +58,11 @@ struct MixerProblem {
   }
   template <class T>
   [[nodiscard]] Tensor<const T> input(const void* data, int parts) const {
-    return {static_cast<const T*>(data), shape.row_stride, static_cast<int>(shape.batch),
-            static_cast<int>(parts * shape.channels), static_cast<int>(shape.length)};
+    return tensor_of(shape, static_cast<const T*>(data), parts);
   }
   template <class T>
   [[nodiscard]] Tensor<T> output(void* data, int parts) const {
-    return {static_cast<T*>(data), shape.row_stride, static_cast<int>(shape.batch),
-            static_cast<int>(parts * shape.channels), static_cast<int>(shape.length)};
+    return tensor_of(shape, static_cast<T*>(data), parts);
   }
 };
 

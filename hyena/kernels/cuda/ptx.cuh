@@ -104,6 +104,18 @@ __device__ __forceinline__ uint32_t ldg32(const void* p) {
   asm volatile("ld.global.nc.u32 %0,[%1];" : "=r"(v) : "l"(p));
   return v;
 }
+__device__ __forceinline__ void prefetch_to_l2(const void* p) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+/// Zero where `exists` is false; without a branch, so that one load need not wait for another.
+__device__ __forceinline__ uint32_t ldg32_if(const void* p, bool exists) {
+  uint32_t v;
+  asm volatile(
+      "{\n.reg .pred e;\nsetp.ne.s32 e,%2,0;\nmov.u32 %0,0;\n@e ld.global.nc.u32 %0,[%1];\n}"
+      : "=&r"(v)
+      : "l"(p), "r"(static_cast<int>(exists)));
+  return v;
+}
 
 // ------------------------------------------------------------------------------ tensor cores
 /// c += a b: a 16x16 (row), b 16x8 (column), fp16 operands, float32 accumulators.

@@ -1,6 +1,8 @@
 // Choices of the CUDA mixer that a measurement could change, each with its reason.
 #pragma once
 
+#include <cstdint>
+
 namespace hyena::kernels::cuda {
 
 /// Teams of 8 warps per block of the forward kernel: one computes while the other waits. Two fill
@@ -22,5 +24,18 @@ constexpr bool kPrefetchRows = kLogC == 3;
 /// Threads of the blocks that transform one filter in float32: 16 points each at 8192, which is
 /// one radix-16 pass in registers. 2026-11-23, shared sketch (second backward kernel).
 constexpr int kFilterThreads = 512;
+
+/// Filters of at most so many taps are Toeplitz products (direct_forward.cu), longer ones
+/// transforms of the row, whose points are the next power of two from 1024 on, or up to 8 fewer
+/// than times. Forward and backward, D = 768, 131,072 tokens, 2026-11-27, H200: 1.24 ms at 128 taps
+/// and 1.69 at 256 whatever the length, against 1.32 to 1.36 of the transforms at 2^k <= 8192
+/// (5 quarters of it where a fifth of the points is padding), 2.16 and more beyond.
+constexpr int direct_taps(std::int64_t length) {
+  std::int64_t points = 1024;
+  while (points + 8 < length)
+    points *= 2;
+  return length > 8192 || 4 * points >= 5 * length ? 256 : 128;
+}
+constexpr int kDirectTaps = 256;  // never more
 
 }  // namespace hyena::kernels::cuda

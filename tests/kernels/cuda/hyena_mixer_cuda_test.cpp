@@ -30,6 +30,12 @@ CudaMixerShape shape(std::int64_t batch, std::int64_t channels, std::int64_t len
           type};
 }
 
+/// A row and its filter; 0 taps: as long as the row. Short filters take other kernels.
+struct Row {
+  std::int64_t length;
+  std::int64_t taps = 0;
+};
+
 class HyenaMixerCuda : public testing::TestWithParam<CudaMixerShape> {
  protected:
   void SetUp() override {
@@ -127,9 +133,28 @@ INSTANTIATE_TEST_SUITE_P(
                     shape(1, 6, 400001, 0, 400002), shape(1, 4, 1000002),
                     shape(1, 2, 1048576, 5000)));
 
+// Short filters, as Toeplitz products: every tile (rows up to 256, up to 512, longer), one and two
+// pieces of halo, filters around multiples of 16 and of 128, rows that end in, at and behind a
+// tile, that only 4-byte accesses can reach, few taps.
+INSTANTIATE_TEST_SUITE_P(
+    Direct, HyenaMixerCuda,
+    testing::Values(shape(3, 5, 1, 1, 2), shape(9, 3, 5, 3, 6), shape(2, 3, 17, 17, 18),
+                    shape(2, 4, 100, 64), shape(5, 3, 130, 129), shape(3, 4, 256, 256),
+                    shape(3, 4, 256, 128), shape(2, 3, 258, 256), shape(3, 3, 512, 3),
+                    shape(3, 3, 500, 130, 500), shape(3, 3, 514, 127), shape(2, 3, 514, 256),
+                    shape(2, 3, 1000, 128), shape(2, 3, 1200, 256), shape(2, 3, 1282, 256, 1282),
+                    shape(3, 3, 1025, 2, 1032), shape(5, 3, 2048, 16), shape(40, 9, 2048, 128),
+                    shape(2, 2, 4097, 100, 4098), shape(2, 2, 4098, 113, 4104),
+                    shape(3, 4, 4096, 114), shape(1, 2, 70000, 128), shape(1, 3, 8193, 255, 8194),
+                    shape(300, 2, 64, 33), shape(1, 300, 1024, 100), shape(3, 4, 2048, 128, 0, 1),
+                    shape(3, 4, 1537, 200, 1538, 2), shape(3, 4, 250, 70, 252, 2),
+                    shape(3, 4, 2048, 128, 0, 3, CudaElement::kFloat16),
+                    shape(3, 4, 300, 256, 302, 3, CudaElement::kFloat16)));
+
 TEST_F(HyenaMixerCuda, EqualInputsGiveEqualBits) {
-  for (const std::int64_t length : {1024, 8192, 16384, 131072}) {
-    MixerCase a(shape(length > 16384 ? 1 : 9, 15, length), 5);
+  for (const auto [length, taps] : {Row{1024}, Row{8192}, Row{16384}, Row{131072}, Row{200, 64},
+                                    Row{2048, 128}, Row{5000, 256}}) {
+    MixerCase a(shape(length > 16384 ? 1 : 9, 15, length, taps), 5);
     MixerCase b = a;
     a.run();
     for (int repeat = 0; repeat < 100; ++repeat) {
@@ -145,8 +170,9 @@ TEST_F(HyenaMixerCuda, EqualInputsGiveEqualBits) {
 }
 
 TEST_F(HyenaMixerCuda, RunsInsideACudaGraph) {
-  for (const std::int64_t length : {2048, 8192, 16384, 65536, 131072}) {
-    MixerCase direct(shape(2, 3, length), 11);
+  for (const auto [length, taps] :
+       {Row{2048}, Row{8192}, Row{16384}, Row{65536}, Row{131072}, Row{2048, 128}}) {
+    MixerCase direct(shape(2, 3, length, taps), 11);
     MixerCase captured = direct;
     direct.run();
     captured.run(3);
@@ -171,8 +197,9 @@ TEST_F(HyenaMixerCuda, OneHundredRepeatsGiveEqualBits) {
 // Rows that only 4-byte accesses can reach take the other loads and stores; the values are the
 // same.
 TEST_F(HyenaMixerCuda, MisalignedTensors) {
-  for (const std::int64_t length : {1024, 8192, 16384}) {
-    MixerCase aligned(shape(2, 3, length), 13);
+  for (const auto [length, taps] :
+       {Row{1024}, Row{8192}, Row{16384}, Row{256, 100}, Row{2048, 128}}) {
+    MixerCase aligned(shape(2, 3, length, taps), 13);
     MixerCase shifted = aligned;
     aligned.run();
     shifted.run(0, 4);
@@ -187,8 +214,9 @@ TEST_F(HyenaMixerCuda, MisalignedTensors) {
 // The scale of a row must come from that row: a copy of row 0 among rows of any size, elsewhere in
 // its tile, has the same bits.
 TEST_F(HyenaMixerCuda, ARowDoesNotSeeItsNeighbours) {
-  for (const std::int64_t length : {1024, 2048, 8192, 16384}) {
-    MixerCase c(shape(11, 3, length), 6);
+  for (const auto [length, taps] :
+       {Row{1024}, Row{2048}, Row{8192}, Row{16384}, Row{128, 128}, Row{1500, 200}}) {
+    MixerCase c(shape(11, 3, length, taps), 6);
     const auto width = static_cast<std::size_t>(3 * c.s.channels * length);
     for (std::size_t b = 1; b < 11; ++b)
       for (std::size_t i = 0; i < width; ++i) {
@@ -213,8 +241,8 @@ TEST_F(HyenaMixerCuda, ARowDoesNotSeeItsNeighbours) {
 // Sizes far outside fp16: the row scale brings them back.
 TEST_F(HyenaMixerCuda, AnySizeOfInput) {
   for (const double size : {1e-9, 3e4})
-    for (const std::int64_t length : {1024, 8192, 32768}) {
-      MixerCase c(shape(4, 6, length), 8, size, 1e-12 / size);
+    for (const auto [length, taps] : {Row{1024}, Row{8192}, Row{32768}, Row{4096, 128}}) {
+      MixerCase c(shape(4, 6, length, taps), 8, size, 1e-12 / size);
       std::fill(c.bias.begin(), c.bias.end(), 0.F);
       c.run();
       expect_promised(c, c.compare({0, 1, 2, 3, 4, 5}));
@@ -222,8 +250,8 @@ TEST_F(HyenaMixerCuda, AnySizeOfInput) {
 }
 
 TEST_F(HyenaMixerCuda, ZeroRowsGiveZero) {
-  for (const std::int64_t length : {2048, 16384, 131072}) {
-    MixerCase c(shape(3, 3, length), 9, 0.0);
+  for (const auto [length, taps] : {Row{2048}, Row{16384}, Row{131072}, Row{2048, 128}}) {
+    MixerCase c(shape(3, 3, length, taps), 9, 0.0);
     std::fill(c.bias.begin(), c.bias.end(), 0.F);
     c.run();
     for (const auto v : c.y)
