@@ -157,14 +157,22 @@ __global__ void __launch_bounds__(kThreads, 2)
     const uint32_t row_at = ExchangeAddress::row(rows, place.k(0, warp), lane);
 
     // ---- rows: twist and spectrum come one row ahead
-    RowData next_twist;
-    RowData next_filter;
-    auto load_constants = [&](int p) {
-      const int k1_row = place.row(p, warp);
-      load_fragment(next_twist, a.twists + k1_row * 64 + lane);
-      if (!kFilter) load_spectrum(next_filter, a.filter, d, k1_row, s, lane);
+    constexpr bool kHalf = !kFilter && kHalfRows<kLogC>;
+    constexpr int kTogether = kHalf ? 2 : 1;
+    RowData next_twist[kTogether];
+    RowData next_filter[kTogether];
+    auto load_twists = [&](int p) {
+#pragma unroll
+      for (int j = 0; j < kTogether; ++j)
+        load_fragment(next_twist[j], a.twists + place.row(p + j, warp) * 64 + lane);
     };
-    load_constants(0);
+    auto load_filters = [&](int p) {
+#pragma unroll
+      for (int j = 0; !kFilter && j < kTogether; ++j)
+        load_spectrum(next_filter[j], a.filter, d, place.row(p + j, warp), s, lane);
+    };
+    load_twists(0);
+    load_filters(0);
     if (kFilter && warp == 0 && row + 1 < last) {
       const int n = place.time(lane);
       if (a.filter_stride % 4 == 0 && n + 256 <= a.filter_length)
@@ -183,27 +191,58 @@ __global__ void __launch_bounds__(kThreads, 2)
       most = factors.most;
       load_rows(x, place, row_at, factors, warp);
     }
-    constexpr bool kHalf = !kFilter && kHalfRows<kLogC>;
     if (kFilter) cluster_arrive();  // this block's rows are in registers
+    RowConstants k;
+    auto constants = [&] { load_row_constants(k, base + kWgmmaOffset + 2560, lane); };
+    if constexpr (kHalf) {
 #pragma unroll
-    for (int p = 0; p < 4; ++p) {
-      const RowData twist = next_twist;
-      RowData filter = next_filter;
-      if (p < 3) load_constants(p + 1);
-      RowConstants k;
-      load_row_constants(k, base + kWgmmaOffset + 2560, lane);
-      row_forward<kHalf>(x[p], twist, k);
-      float re[2][4];
-      float im[2][4];
-      wgmma_complex(re, im, x[p].re, x[p].im, desc + kForwardFirst, desc + kForwardSecond);
-      if constexpr (kFilter) {
-        store_spectrum(a.spectrum, d, place.row(p, warp), s, split_scale(most, s), re, im, lane);
-      } else {
-        shrink(filter, down);
-        row_product<false>(x[p], re, im, filter);
-        row_inverse<kHalf>(x[p], k);
-        wgmma_complex(re, im, x[p].re, x[p].im, desc + kInverseFirst, desc + kInverseSecond);
-        untwist_row(x[p], re, im, twist);
+      for (int p = 0; p < 4; p += 2) {
+        RowData c[2] = {};
+        RowData y[2] = {};
+        constants();
+#pragma unroll
+        for (int j = 0; j < 2; ++j)
+          row_forward<true>(x[p + j], next_twist[j], k);
+        wgmma_complex_pair_half(c[0].re, c[0].im, x[p].re, x[p].im, c[1].re, c[1].im, x[p + 1].re,
+                                x[p + 1].im, desc + kForwardFirst, desc + kForwardSecond);
+        constants();
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          shrink(next_filter[j], down);
+          row_product<false>(c[j], next_filter[j]);
+          row_inverse<true>(c[j], k);
+        }
+        if (p == 0) load_filters(2);
+        wgmma_complex_pair_half(y[0].re, y[0].im, c[0].re, c[0].im, y[1].re, y[1].im, c[1].re,
+                                c[1].im, desc + kInverseFirst, desc + kInverseSecond);
+#pragma unroll
+        for (int j = 0; j < 2; ++j)
+          untwist_row(x[p + j], y[j], next_twist[j]);
+        if (p == 0) load_twists(2);
+      }
+    } else {
+#pragma unroll
+      for (int p = 0; p < 4; ++p) {
+        const RowData twist = next_twist[0];
+        RowData filter = next_filter[0];
+        if (p < 3) {
+          load_twists(p + 1);
+          load_filters(p + 1);
+        }
+        constants();
+        row_forward(x[p], twist, k);
+        float re[2][4];
+        float im[2][4];
+        wgmma_complex(re, im, x[p].re, x[p].im, desc + kForwardFirst, desc + kForwardSecond);
+        if constexpr (kFilter) {
+          store_spectrum(a.spectrum, d, place.row(p, warp), s, split_scale(most, s), re, im, lane);
+        } else {
+          shrink(filter, down);
+          row_product<false>(x[p], re, im, filter);
+          row_inverse(x[p], k);
+          wgmma_complex(re, im, x[p].re, x[p].im, desc + kInverseFirst, desc + kInverseSecond);
+          untwist_row(x[p], re, im, twist);
+        }
       }
     }
     if constexpr (kFilter) {

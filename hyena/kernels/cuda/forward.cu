@@ -184,7 +184,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       }
       radix_forward<kFull>(zb, radix, exchange_at.store);
       RowConstants k;
-      auto constants = [&] {
+      {
         const uint4* c = a.filter.tables->row + lane;
         auto get = [&](uint32_t(&r)[4], int i) {
           const uint4 v = ldg128(c + 32 * i);
@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         get(k.minus_im, 2);
         get(k.twiddle_re, 3);
         get(k.twiddle_im, 4);
-      };
+      }
       team_barrier(team + 1);
 
       // ---- row phase: one k1 per warp, four times, two in flight
@@ -207,19 +207,19 @@ __global__ void __launch_bounds__(kThreads, 1)
         const uint32_t at = row_at + i * 4096;
         const uint32_t table = twist_at + i * 8192;
         RowData x[2];
-        RowData c[2] = {};
-        constants();
+        RowData tw[2];
+        RowData c[2];
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-          RowData tw;
           load_row(x[j], at + j * 4096);
-          lds128(tw.re, table + j * 8192);
-          lds128(tw.im, table + j * 8192 + 512);
-          row_forward<true>(x[j], tw, k);
+          lds128(tw[j].re, table + j * 8192);
+          lds128(tw[j].im, table + j * 8192 + 512);
         }
+#pragma unroll
+        for (int j = 0; j < 2; ++j)
+          row_forward<true>(x[j], tw[j], k);
         wgmma_complex_pair_half(c[0].re, c[0].im, x[0].re, x[0].im, c[1].re, c[1].im, x[1].re,
                                 x[1].im, desc + kForwardFirst, desc + kForwardSecond);
-        constants();
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           RowData h;
@@ -228,16 +228,11 @@ __global__ void __launch_bounds__(kThreads, 1)
           row_product<false>(c[j], h);
           row_inverse<true>(c[j], k);
         }
-        RowData y[2] = {};
-        wgmma_complex_pair_half(y[0].re, y[0].im, c[0].re, c[0].im, y[1].re, y[1].im, c[1].re,
+        wgmma_complex_pair_half(x[0].re, x[0].im, c[0].re, c[0].im, x[1].re, x[1].im, c[1].re,
                                 c[1].im, desc + kInverseFirst, desc + kInverseSecond);
 #pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          RowData tw;  // again: kept, it would take the registers that the products need
-          lds128(tw.re, table + j * 8192);
-          lds128(tw.im, table + j * 8192 + 512);
-          store_row(y[j], tw, at + j * 4096);
-        }
+        for (int j = 0; j < 2; ++j)
+          store_row(x[j], tw[j], at + j * 4096);
       }
 
       // ---- column phase

@@ -163,6 +163,16 @@ __device__ __forceinline__ void untwist_row(RowData& x, const float (&cr)[2][4],
                           ci[q][2 * r], ci[q][2 * r + 1], twist.re[2 * r + q], twist.im[2 * r + q]);
 }
 
+__device__ __forceinline__ void untwist_row(RowData& x, const RowData& y, const RowData& twist) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {  // 2 q + r to 2 r + q
+    const int from = (i & 1) * 2 + (i >> 1);
+    x.re[i] = y.re[from];
+    x.im[i] = y.im[from];
+    multiply<true>(x.re[i], x.im[i], twist.re[i], twist.im[i]);
+  }
+}
+
 /// The same, and back to the exchange buffer.
 template <int kImaginary = kPlaneBytes>
 __device__ __forceinline__ void store_row(const float (&cr)[2][4], const float (&ci)[2][4],
@@ -176,13 +186,7 @@ __device__ __forceinline__ void store_row(const float (&cr)[2][4], const float (
 template <int kImaginary = kPlaneBytes>
 __device__ __forceinline__ void store_row(const RowData& y, const RowData& twist, uint32_t at) {
   RowData x;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {  // 2 q + r to 2 r + q
-    const int from = (i & 1) * 2 + (i >> 1);
-    x.re[i] = y.re[from];
-    x.im[i] = y.im[from];
-    multiply<true>(x.re[i], x.im[i], twist.re[i], twist.im[i]);
-  }
+  untwist_row(x, y, twist);
   stmatrix_trans(at, x.re);
   stmatrix_trans(at + kImaginary, x.im);
 }
