@@ -10,13 +10,13 @@
 // Mapping   a warp owns a tile: one row, kPieces x 128 times; it gates kHalo pieces before (z) and
 //           behind (g) again, and two times more, because dp reads two dq behind. Eight warps of a
 //           block take eight tiles of a channel; for dh warp w takes j = w, w + 8, .. of all eight.
-//           One barrier per eight tiles: buffers of z and g take turns, and the next eight are asked
-//           of the L2. Blocks own contiguous ranges of (channel, eight tiles) and leave their
-//           shares of a channel in slots.
+//           One barrier per eight tiles: buffers of z and g take turns, the next eight are asked of
+//           the L2. Blocks own contiguous ranges of (channel, eight tiles) and leave their shares
+//           of a channel in slots.
 // Budget    14 bytes per element; floor = bytes / measured copy rate
 // Registers 128 (65,536 / 512)
-// Numerics  z, g and h are rounded to fp16 once, float32 accumulation; dh adds tiles in units of the
-//           loudest so far. Bits of dp depend on the row and the parameters alone.
+// Numerics  z, g and h are rounded to fp16 once, float32 accumulation; dh adds tiles in units of
+//           the loudest so far. Bits of dp depend on the row and the parameters alone.
 // Bounds    any B, D, L; K <= 128 kHalo; rows 4-byte aligned, fastest 8
 // Tested by tests/kernels/cuda/hyena_mixer_cuda_test.cpp against float64
 #include <algorithm>
