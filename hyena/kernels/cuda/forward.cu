@@ -228,11 +228,12 @@ __global__ void __launch_bounds__(kThreads, 1)
           row_product<false>(c[j], h);
           row_inverse<true>(c[j], k);
         }
-        wgmma_complex_pair_half(x[0].re, x[0].im, c[0].re, c[0].im, x[1].re, x[1].im, c[1].re,
+        RowData y[2];
+        wgmma_complex_pair_half(y[0].re, y[0].im, c[0].re, c[0].im, y[1].re, y[1].im, c[1].re,
                                 c[1].im, desc + kInverseFirst, desc + kInverseSecond);
 #pragma unroll
         for (int j = 0; j < 2; ++j)
-          store_row(x[j], tw[j], at + j * 4096);
+          store_row(y[j], tw[j], at + j * 4096);
       }
 
       // ---- column phase
