@@ -16,7 +16,7 @@
 namespace hyena::ops {
 
 /// What a spectrum depends on beside its filter; each kernel has its own meaning of the numbers.
-using SpectrumKey = std::array<std::int64_t, 4>;
+using SpectrumKey = std::array<std::int64_t, 5>;
 
 /// Filters and skips as hyena_mixer takes them, and the spectrum of each, made by the first call
 /// that wants it. A later change of the tensors in place is not noticed. Calls from several threads
