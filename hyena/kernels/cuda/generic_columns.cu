@@ -14,6 +14,7 @@
 // Numerics  float32; hyena/kernels/mixer_cuda_generic.h
 // Bounds    any L <= N, any row stride
 // Tested by tests/kernels/cuda/mixer_generic_test.cpp against float64
+#include "hyena/kernels/cuda/generic_filter.cuh"
 #include "hyena/kernels/cuda/generic_gate.cuh"
 
 namespace hyena::kernels::cuda::generic {

@@ -12,6 +12,7 @@
 // Numerics  float32; the shares are added in order; hyena/kernels/mixer_cuda_generic.h
 // Bounds    any K <= N
 // Tested by tests/kernels/cuda/mixer_generic_test.cpp against float64
+#include "hyena/kernels/cuda/generic_filter.cuh"
 #include "hyena/kernels/cuda/generic_gate.cuh"
 
 namespace hyena::kernels::cuda::generic {

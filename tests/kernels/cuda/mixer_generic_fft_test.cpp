@@ -1,7 +1,9 @@
 // The index maps and butterflies of the generic CUDA kernels, run on the host as the kernels run
 // them: transforms against their definition, long rows as columns and rows, convolutions, banks.
+#include <cmath>
 #include <complex>
 #include <cstdint>
+#include <limits>
 #include <random>
 #include <set>
 #include <vector>
@@ -9,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "hyena/kernels/cuda/generic_fft.cuh"
+#include "hyena/kernels/cuda/generic_filter.cuh"
 
 namespace {
 
@@ -266,25 +269,24 @@ double relative_error(std::size_t count, Got&& got, Sum&& sum) {
   return std::sqrt(difference / norm);
 }
 
-/// h + reverse towards the future as one complex sequence: rows of `length` in N points, far lags
-/// and the products behind both ends of the row included where 2 length - 1 > N.
+/// h, skip and reverse of the second of two channels as one complex sequence: rows of `length` in N
+/// points, products behind both ends of the row included where 2 length - 1 > N.
 template <int kLog>
 void check_both_ways(std::size_t length, std::size_t taps) {
   constexpr std::size_t kPoints = std::size_t{1} << kLog;
-  constexpr double kScale = 1.0 / static_cast<double>(kPoints);
-  const auto h = noise(taps, 5);
-  const auto reverse = noise(taps, 6);
+  const auto h = noise(2 * taps, 5);
+  const auto reverse = noise(2 * taps, 6);
+  const auto skip = noise(2, 9);
   auto z = noise(length, 7);
   auto g = noise(length, 8);
   const auto value = [](const std::vector<float>& x, std::size_t i) {
     return static_cast<double>(x[i]);
   };
-  std::vector<float2> both(kPoints, make_float2(0.F, 0.F));
-  for (std::size_t j = 0; j < taps; ++j)
-    both[j].x = h[j];
-  both[0].x += reverse[0];
-  for (std::size_t j = 1; j < taps; ++j)
-    both[kPoints - j].y = -reverse[j];
+  const auto count = static_cast<int>(taps);
+  const FilterPoints<kLog, true> points({h.data(), skip.data(), reverse.data()}, count, 1);
+  std::vector<float2> both(kPoints);
+  for (std::size_t n = 0; n < kPoints; ++n)
+    both[n] = points.at(static_cast<int>(n));
   z.resize(kPoints);
   g.resize(kPoints);
   const auto filter = transform<kLog>(both);
@@ -310,15 +312,15 @@ void check_both_ways(std::size_t length, std::size_t taps) {
   };
   const auto convolved = [&](const std::vector<float>& past, const std::vector<float>& future,
                              const std::vector<float>& x, std::size_t t) {
-    double sum = 0.0;
+    double sum = value(skip, 1) * value(x, t);
     for (std::size_t j = 0; j < taps && j <= t; ++j)
-      sum += value(past, j) * value(x, t - j);
+      sum += value(past, taps + j) * value(x, t - j);
     for (std::size_t j = 0; j < taps && t + j < length; ++j)
-      sum += value(future, j) * value(x, t + j);
+      sum += value(future, taps + j) * value(x, t + j);
     return sum;
   };
   const auto real = [&](const std::vector<float2>& x) {
-    return [&x](std::size_t t) { return static_cast<double>(x[t].x) * kScale; };
+    return [&x](std::size_t t) { return static_cast<double>(x[t].x); };
   };
   constexpr double kBound = 2.0 * kLog * 0x1p-24;
   EXPECT_LE(
@@ -327,14 +329,29 @@ void check_both_ways(std::size_t length, std::size_t taps) {
   EXPECT_LE(
       relative_error(length, real(dz), [&](std::size_t t) { return convolved(reverse, h, g, t); }),
       kBound);
-  EXPECT_LE(relative_error(taps, real(correlation), [&](std::size_t j) { return lagged(z, g, j); }),
-            kBound);
-  const auto of_reverse = [&](std::size_t j) {
-    return j == 0 ? static_cast<double>(correlation[0].x) * kScale
-                  : static_cast<double>(-correlation[kPoints - j].y) * kScale;
+
+  const float unset = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> dh(2 * taps + 1, unset);
+  std::vector<float> dreverse(2 * taps + 1, unset);
+  std::vector<float> dskip(3, unset);
+  for (std::size_t n = 0; n < kPoints; ++n)
+    store_filter_gradients<kLog>({dh.data(), dskip.data(), dreverse.data()}, count, 1,
+                                 static_cast<int>(n), correlation[n]);
+  const auto of_channel = [&](const std::vector<float>& x) {
+    return [&x, &value, taps](std::size_t j) { return value(x, taps + j); };
   };
-  EXPECT_LE(relative_error(taps, of_reverse, [&](std::size_t j) { return lagged(g, z, j); }),
+  EXPECT_LE(relative_error(taps, of_channel(dh), [&](std::size_t j) { return lagged(z, g, j); }),
             kBound);
+  EXPECT_LE(
+      relative_error(taps, of_channel(dreverse), [&](std::size_t j) { return lagged(g, z, j); }),
+      kBound);
+  EXPECT_EQ(dskip[1], dh[taps]);
+  EXPECT_EQ(dreverse[taps], dh[taps]);
+  for (const auto& x : {dh, dreverse, dskip}) {
+    EXPECT_TRUE(std::isnan(x.front()));
+    EXPECT_TRUE(std::isnan(x[x.size() / 2 - 1])) << "a tap of the channel before";
+    EXPECT_TRUE(std::isnan(x.back())) << "behind the last channel";
+  }
 }
 TEST(GenericTransform, ComplexFiltersConvolveBothWays) {
   check_both_ways<8>(256, 256);
