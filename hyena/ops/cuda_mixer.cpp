@@ -40,18 +40,32 @@ kernels::CudaMixerShape shape_of(const at::Tensor& p_BCL, std::int64_t taps,
 
 /// A family of kernels: they differ in what they run and promise, not in how they are called.
 struct Kernels {
-  decltype(&kernels::hyena_mixer_cuda_spectrum_bytes) spectrum_bytes, forward_workspace,
+  decltype(&kernels::hyena_mixer_cuda_generic_spectrum_bytes) spectrum_bytes, forward_workspace,
       backward_workspace;
-  decltype(&kernels::hyena_mixer_cuda_spectrum) spectrum;
-  decltype(&kernels::hyena_mixer_cuda_forward) forward;
-  decltype(&kernels::hyena_mixer_cuda_backward) backward;
+  decltype(&kernels::hyena_mixer_cuda_generic_spectrum) spectrum;
+  decltype(&kernels::hyena_mixer_cuda_generic_forward) forward;
+  decltype(&kernels::hyena_mixer_cuda_generic_backward) backward;
 };
+
+/// The fused kernels as the generic ones are called; kernels_of gives them no reverse filter.
+void fused_spectrum(const kernels::CudaMixerShape& shape, const float* h_DK, const float* skip_D,
+                    const float* /*reverse_DK*/, void* spectrum, CUstream_st* stream) {
+  kernels::hyena_mixer_cuda_spectrum(shape, h_DK, skip_D, spectrum, stream);
+}
+void fused_backward(const kernels::CudaMixerShape& shape, const void* dy_BDL, const void* p_BCL,
+                    const float* weight_CT, const float* bias_C, const void* spectrum,
+                    const kernels::CudaMixerGradients& gradients, float* /*dreverse_DK*/,
+                    void* workspace, CUstream_st* stream) {
+  kernels::hyena_mixer_cuda_backward(shape, dy_BDL, p_BCL, weight_CT, bias_C, spectrum, gradients,
+                                     workspace, stream);
+}
+
 constexpr Kernels kFused{kernels::hyena_mixer_cuda_spectrum_bytes,
                          kernels::hyena_mixer_cuda_forward_workspace,
                          kernels::hyena_mixer_cuda_backward_workspace,
-                         kernels::hyena_mixer_cuda_spectrum,
+                         fused_spectrum,
                          kernels::hyena_mixer_cuda_forward,
-                         kernels::hyena_mixer_cuda_backward};
+                         fused_backward};
 constexpr Kernels kGeneric{kernels::hyena_mixer_cuda_generic_spectrum_bytes,
                            kernels::hyena_mixer_cuda_generic_forward_workspace,
                            kernels::hyena_mixer_cuda_generic_backward_workspace,
@@ -59,13 +73,13 @@ constexpr Kernels kGeneric{kernels::hyena_mixer_cuda_generic_spectrum_bytes,
                            kernels::hyena_mixer_cuda_generic_forward,
                            kernels::hyena_mixer_cuda_generic_backward};
 
-/// The fastest that run the call with `taps` short taps, or null.
-const Kernels* kernels_of(const at::Tensor& p_BCL, std::int64_t taps, const at::Tensor& h_MDK) {
+/// The fastest that run the call with `taps` short taps, with a reverse filter or without, or null.
+const Kernels* kernels_of(const at::Tensor& p_BCL, std::int64_t taps, const at::Tensor& h_MDK,
+                          bool both_ways) {
   const kernels::CudaMixerShape shape = shape_of(p_BCL, taps, h_MDK);
   const int device = p_BCL.get_device();
-  return kernels::hyena_mixer_cuda_supports(shape, device)           ? &kFused
-         : kernels::hyena_mixer_cuda_generic_supports(shape, device) ? &kGeneric
-                                                                     : nullptr;
+  if (!both_ways && kernels::hyena_mixer_cuda_supports(shape, device)) return &kFused;
+  return kernels::hyena_mixer_cuda_generic_supports(shape, device) ? &kGeneric : nullptr;
 }
 
 /// A (B, C, L) tensor whose rows lie padded(L) apart.
@@ -101,12 +115,14 @@ const float* floats(const at::Tensor& x) {
 }
 
 at::Tensor make_spectrum(const Kernels& run, const kernels::CudaMixerShape& shape,
-                         const at::Tensor& h_MDK, const OptionalTensor& skip_MD,
-                         CUstream_st* stream) {
-  at::Tensor spectrum = bytes(h_MDK, run.spectrum_bytes(shape));
-  const at::Tensor h = single(h_MDK);
-  const at::Tensor skip = skip_MD ? single(*skip_MD) : at::Tensor();
-  run.spectrum(shape, floats(h), floats(skip), spectrum.mutable_data_ptr(), stream);
+                         const chain::Filter& filter, CUstream_st* stream) {
+  at::Tensor spectrum = bytes(filter.h_MDK, run.spectrum_bytes(shape));
+  const auto dense = [](const OptionalTensor& x) { return x ? single(*x) : at::Tensor(); };
+  const at::Tensor h = single(filter.h_MDK);
+  const at::Tensor skip = dense(filter.skip_MD);
+  const at::Tensor reverse = dense(filter.reverse_MDK);
+  run.spectrum(shape, floats(h), floats(skip), floats(reverse), spectrum.mutable_data_ptr(),
+               stream);
   return spectrum;
 }
 
@@ -127,14 +143,14 @@ struct Call {
   at::Tensor spectrum;
 
   Call(const at::Tensor& p, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-       const at::Tensor& h_MDK, const std::optional<at::Tensor>& skip_MD, KeptAt kept = {})
-      : run(*kernels_of(p, weight.size(1), h_MDK)),
-        shape(shape_of(p, weight.size(1), h_MDK)),
+       const chain::Filter& filter, KeptAt kept = {})
+      : run(*kernels_of(p, weight.size(1), filter.h_MDK, filter.reverse_MDK.has_value())),
+        shape(shape_of(p, weight.size(1), filter.h_MDK)),
         stream(c10::cuda::getCurrentCUDAStream(p.get_device()).stream()),
         p_BCL(in_rows(p)),
         weight_CT(single(weight)),
         bias_C(bias ? single(*bias) : at::Tensor()) {
-    const auto make = [&] { return make_spectrum(run, shape, h_MDK, skip_MD, stream); };
+    const auto make = [&] { return make_spectrum(run, shape, filter, stream); };
     // What a capture makes exists when the graph is replayed, not before.
     const bool keeps =
         kept.filters != nullptr &&
@@ -149,10 +165,10 @@ struct Call {
 };
 
 at::Tensor order_two_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
-                             const OptionalTensor& bias_C, const at::Tensor& h_MDK,
-                             const OptionalTensor& skip_MD, KeptAt kept) {
-  const Call call(p_BCL, weight_CT, bias_C, h_MDK, skip_MD, kept);
-  at::Tensor y = empty_rows(p_BCL, h_MDK.size(1));
+                             const OptionalTensor& bias_C, const chain::Filter& filter,
+                             KeptAt kept) {
+  const Call call(p_BCL, weight_CT, bias_C, filter, kept);
+  at::Tensor y = empty_rows(p_BCL, filter.h_MDK.size(1));
   const at::Tensor workspace = bytes(p_BCL, call.run.forward_workspace(call.shape));
   call.run.forward(call.shape, call.p_BCL.const_data_ptr(), floats(call.weight_CT),
                    floats(call.bias_C), call.spectrum.const_data_ptr(), y.mutable_data_ptr(),
@@ -160,16 +176,18 @@ at::Tensor order_two_forward(const at::Tensor& p_BCL, const at::Tensor& weight_C
   return y;
 }
 
-chain::Gradients order_two_backward(const at::Tensor& dy_BDL, const at::Tensor& p_BCL,
-                                    const at::Tensor& weight_CT, const OptionalTensor& bias_C,
-                                    const at::Tensor& h_MDK, const OptionalTensor& skip_MD) {
-  const Call call(p_BCL, weight_CT, bias_C, h_MDK, skip_MD);
+chain::StageGradients order_two_backward(const at::Tensor& dy_BDL, const at::Tensor& p_BCL,
+                                         const at::Tensor& weight_CT, const OptionalTensor& bias_C,
+                                         const chain::Filter& filter) {
+  const at::Tensor& h_MDK = filter.h_MDK;
+  const Call call(p_BCL, weight_CT, bias_C, filter);
   const at::Tensor dy = in_rows(dy_BDL.to(p_BCL.scalar_type()));
   at::Tensor dp = empty_rows(p_BCL, p_BCL.size(1));
   at::Tensor dweight = at::empty_like(call.weight_CT);
   at::Tensor dbias = call.weight_CT.new_empty({weight_CT.size(0)});
   at::Tensor dh = at::empty_like(h_MDK, h_MDK.options(), at::MemoryFormat::Contiguous);
   at::Tensor dskip = h_MDK.new_empty({1, h_MDK.size(1)});
+  at::Tensor dreverse = filter.reverse_MDK ? at::empty_like(dh) : at::Tensor();
   const at::Tensor workspace = bytes(p_BCL, call.run.backward_workspace(call.shape));
   call.run.backward(call.shape, dy.const_data_ptr(), call.p_BCL.const_data_ptr(),
                     floats(call.weight_CT), floats(call.bias_C), call.spectrum.const_data_ptr(),
@@ -178,17 +196,21 @@ chain::Gradients order_two_backward(const at::Tensor& dy_BDL, const at::Tensor& 
                      .dbias_C = dbias.mutable_data_ptr<float>(),
                      .dh_DK = dh.mutable_data_ptr<float>(),
                      .dskip_D = dskip.mutable_data_ptr<float>()},
+                    dreverse.defined() ? dreverse.mutable_data_ptr<float>() : nullptr,
                     workspace.mutable_data_ptr(), call.stream);
-  return {dp, dweight.to(weight_CT.scalar_type()),
-          bias_C ? dbias.to(bias_C->scalar_type()) : at::Tensor(), dh,
-          skip_MD ? dskip.to(skip_MD->scalar_type()) : at::Tensor()};
+  return {dp,
+          dweight.to(weight_CT.scalar_type()),
+          bias_C ? dbias.to(bias_C->scalar_type()) : at::Tensor(),
+          dh,
+          filter.skip_MD ? dskip.to(filter.skip_MD->scalar_type()) : at::Tensor(),
+          dreverse};
 }
 
 chain::OrderTwo order_two(const PreparedFilters* kept = nullptr) {
   const auto forward = [kept](const at::Tensor& p_BCL, const at::Tensor& weight_CT,
-                              const at::Tensor& bias_C, const at::Tensor& h_MDK,
-                              const OptionalTensor& skip_MD, std::int64_t o) {
-    return order_two_forward(p_BCL, weight_CT, bias_C, h_MDK, skip_MD, {kept, o});
+                              const at::Tensor& bias_C, const chain::Filter& filter,
+                              std::int64_t o) {
+    return order_two_forward(p_BCL, weight_CT, bias_C, filter, {kept, o});
   };
   return {empty_rows, forward, order_two_backward};
 }
@@ -205,16 +227,16 @@ struct Convolved {
 /// Whether kernels with that many taps are those that run one: else the short convolution is done
 /// before them, which costs less than to leave the faster ones.
 bool includes_short_conv(const at::Tensor& p_BCL, std::int64_t taps, const at::Tensor& h_MDK) {
-  return kernels_of(p_BCL, taps, h_MDK) == kernels_of(p_BCL, 1, h_MDK);
+  return kernels_of(p_BCL, taps, h_MDK, false) == kernels_of(p_BCL, 1, h_MDK, false);
 }
 
 }  // namespace
 
-bool supports(const at::Tensor& p_BCL, const at::Tensor& h_MDK) {
+bool supports(const at::Tensor& p_BCL, const at::Tensor& h_MDK, bool both_ways) {
   const auto type = p_BCL.scalar_type();
   return p_BCL.is_cuda() && p_BCL.numel() > 0 &&
          (type == at::kBFloat16 || type == at::kHalf || type == at::kFloat) &&
-         h_MDK.scalar_type() == at::kFloat && kernels_of(p_BCL, 1, h_MDK) != nullptr;
+         h_MDK.scalar_type() == at::kFloat && kernels_of(p_BCL, 1, h_MDK, both_ways) != nullptr;
 }
 
 at::Tensor mixer_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
@@ -227,7 +249,7 @@ at::Tensor mixer_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
     return mixer_forward(c.q_BCL, c.weight_C1, std::nullopt, h_MDK, skip_MD, mode, kept);
   }
   if (h_MDK.size(0) == 1 && mode == MixerMode::kSafari) {
-    return order_two_forward(p_BCL, weight_CT, bias_C, h_MDK, skip_MD, {kept, 0});
+    return order_two_forward(p_BCL, weight_CT, bias_C, {h_MDK, skip_MD, std::nullopt}, {kept, 0});
   }
   return chain::mixer_forward(order_two(kept), p_BCL, weight_CT, bias_C, h_MDK, skip_MD, mode);
 }
@@ -246,23 +268,24 @@ chain::Gradients mixer_backward(const at::Tensor& dy_BDL, const at::Tensor& p_BC
     return {dp, dweight, dbias, dh, dskip};
   }
   if (h_MDK.size(0) == 1 && mode == MixerMode::kSafari) {
-    return order_two_backward(dy_BDL, p_BCL, weight_CT, bias_C, h_MDK, skip_MD);
+    const chain::StageGradients d =
+        order_two_backward(dy_BDL, p_BCL, weight_CT, bias_C, {h_MDK, skip_MD, std::nullopt});
+    return {d.dp_BCL, d.dweight_CT, d.dbias_C, d.dh_MDK, d.dskip_MD};
   }
   return chain::mixer_backward(order_two(), dy_BDL, p_BCL, weight_CT, bias_C, h_MDK, skip_MD, mode);
 }
 
 at::Tensor long_conv_forward(const at::Tensor& u_BDL, const at::Tensor& h_DK,
-                             const OptionalTensor& skip_D) {
+                             const OptionalTensor& skip_D, const OptionalTensor& reverse_DK) {
   const c10::cuda::CUDAGuard guard(u_BDL.device());
-  return chain::long_conv_forward(order_two(), u_BDL, h_DK, skip_D);
+  return chain::long_conv_forward(order_two(), u_BDL, h_DK, skip_D, reverse_DK);
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> long_conv_backward(const at::Tensor& dy_BDL,
-                                                                  const at::Tensor& u_BDL,
-                                                                  const at::Tensor& h_DK,
-                                                                  const OptionalTensor& skip_D) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> long_conv_backward(
+    const at::Tensor& dy_BDL, const at::Tensor& u_BDL, const at::Tensor& h_DK,
+    const OptionalTensor& skip_D, const OptionalTensor& reverse_DK) {
   const c10::cuda::CUDAGuard guard(u_BDL.device());
-  return chain::long_conv_backward(order_two(), dy_BDL, u_BDL, h_DK, skip_D);
+  return chain::long_conv_backward(order_two(), dy_BDL, u_BDL, h_DK, skip_D, reverse_DK);
 }
 
 }  // namespace hyena::ops::cuda

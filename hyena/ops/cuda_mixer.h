@@ -1,4 +1,5 @@
-// The CUDA kernels of hyena/kernels/{hyena_mixer_cuda,mixer_cuda_generic}.h on tensors: streams, workspaces, padding.
+// The CUDA kernels of hyena/kernels/{hyena_mixer_cuda,mixer_cuda_generic}.h on tensors: streams,
+// workspaces, padding.
 #pragma once
 
 #include <optional>
@@ -12,15 +13,17 @@
 namespace hyena::ops::cuda {
 
 /// True where kernels run the call, any order in both modes and any number of short taps: float32,
-/// bfloat16 or float16, float32 filters, a length and a device that they know. Always false in a
-/// build without CUDA.
-[[nodiscard]] bool supports(const at::Tensor& p_BCL, const at::Tensor& h_MDK);
+/// bfloat16 or float16, float32 filters, a length and a device that they know. `both_ways`: with a
+/// reverse filter, which only the generic kernels have. Always false in a build without CUDA.
+[[nodiscard]] bool supports(const at::Tensor& p_BCL, const at::Tensor& h_MDK,
+                            bool both_ways = false);
 
 /// As hyena_mixer; arguments were checked and supports() holds. y is contiguous, or its rows are
 /// padded to a multiple of 8. Order 2 in safari mode is one launch of the fused kernel; other
-/// orders are one per long convolution with copies between (mixer_chain.h); more short taps than the
-/// kernels have (three, or eight where only the generic ones run) are a convolution of LibTorch's
-/// before it, rounded to the dtype of p. `kept`, if given, holds the spectra of these filters.
+/// orders are one per long convolution with copies between (mixer_chain.h); more short taps than
+/// the kernels have (three, or eight where only the generic ones run) are a convolution of
+/// LibTorch's before it, rounded to the dtype of p. `kept`, if given, holds the spectra of these
+/// filters.
 [[nodiscard]] at::Tensor mixer_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
                                        const std::optional<at::Tensor>& bias_C,
                                        const at::Tensor& h_MDK,
@@ -33,13 +36,14 @@ namespace hyena::ops::cuda {
     const std::optional<at::Tensor>& bias_C, const at::Tensor& h_MDK,
     const std::optional<at::Tensor>& skip_MD, MixerMode mode);
 
-/// long_conv of `u_BDL` without a reverse filter, where supports(u_BDL, h of shape (1, D, K)).
+/// long_conv of `u_BDL`, where supports(u_BDL, h of shape (1, D, K), reverse_DK.has_value()).
 [[nodiscard]] at::Tensor long_conv_forward(const at::Tensor& u_BDL, const at::Tensor& h_DK,
-                                           const std::optional<at::Tensor>& skip_D);
+                                           const std::optional<at::Tensor>& skip_D,
+                                           const std::optional<at::Tensor>& reverse_DK);
 
-/// (du, dh, dskip); dskip is undefined where the input is absent.
-[[nodiscard]] std::tuple<at::Tensor, at::Tensor, at::Tensor> long_conv_backward(
+/// (du, dh, dskip, dreverse); the last two are undefined where the input is absent.
+[[nodiscard]] std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> long_conv_backward(
     const at::Tensor& dy_BDL, const at::Tensor& u_BDL, const at::Tensor& h_DK,
-    const std::optional<at::Tensor>& skip_D);
+    const std::optional<at::Tensor>& skip_D, const std::optional<at::Tensor>& reverse_DK);
 
 }  // namespace hyena::ops::cuda

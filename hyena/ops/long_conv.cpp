@@ -161,8 +161,8 @@ cpu::Filter cpu_filter(const at::Tensor& h_DK, const OptionalTensor& skip_D,
 
 bool cuda_kernel_runs(const at::Tensor& u_BDL, const at::Tensor& h_DK,
                       const OptionalTensor& reverse_DK, LongConvAlgorithm algorithm) {
-  return algorithm != LongConvAlgorithm::kDirect && !reverse_DK &&
-         cuda::supports(u_BDL, h_DK.unsqueeze(0));
+  return algorithm != LongConvAlgorithm::kDirect &&
+         cuda::supports(u_BDL, h_DK.unsqueeze(0), reverse_DK.has_value());
 }
 
 at::Tensor forward(const at::Tensor& u_BDL, const at::Tensor& h_DK, const OptionalTensor& skip_D,
@@ -176,7 +176,7 @@ at::Tensor forward(const at::Tensor& u_BDL, const at::Tensor& h_DK, const Option
     return y;
   }
   if (cuda_kernel_runs(u_BDL, h_DK, reverse_DK, parsed)) {
-    return in_layout_of(u_BDL, cuda::long_conv_forward(u_BDL, h_DK, skip_D));
+    return in_layout_of(u_BDL, cuda::long_conv_forward(u_BDL, h_DK, skip_D, reverse_DK));
   }
   return in_layout_of(u_BDL, composed::long_conv(u_BDL, h_DK, skip_D, reverse_DK, parsed));
 }
@@ -203,8 +203,10 @@ Gradients backward(const at::Tensor& dy_BDL, const at::Tensor& u_BDL, const at::
     return {du, d.h_DK, skip_D ? d.skip_D : none(), reverse_DK ? d.reverse_DK : none()};
   }
   if (cuda_kernel_runs(u_BDL, h_DK, reverse_DK, parse(algorithm))) {
-    auto [du, dh, dskip] = cuda::long_conv_backward(dy_BDL, u_BDL, h_DK, skip_D);
-    return {in_layout_of(u_BDL, du), dh.contiguous(), skip_D ? dskip : none(), none()};
+    auto [du, dh, dskip, dreverse] =
+        cuda::long_conv_backward(dy_BDL, u_BDL, h_DK, skip_D, reverse_DK);
+    return {in_layout_of(u_BDL, du), dh.contiguous(), skip_D ? dskip : none(),
+            reverse_DK ? dreverse : none()};
   }
   auto [du, dh, dskip, dreverse] =
       composed::long_conv_backward(dy_BDL, u_BDL, h_DK, skip_D, reverse_DK);

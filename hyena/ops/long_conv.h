@@ -39,7 +39,8 @@ enum class LongConvAlgorithm : std::uint8_t {
 /// of `h_DK` and rounded once on store; the FFT's error is norm-wise: at most
 /// 2 eps log2(2L) ||h|| ||u|| per output, so a loud future leaks into a quiet past at that level.
 /// On CUDA devices of capability 9.0, bfloat16 and float16 without a reverse filter take the
-/// kernels of the mixer, with float16 operands and their errors (hyena/kernels/hyena_mixer_cuda.h).
+/// kernels of the mixer, with float16 operands and their errors (hyena/kernels/hyena_mixer_cuda.h);
+/// with one, in float32, and on older devices those of hyena/kernels/mixer_cuda_generic.h.
 [[nodiscard]] at::Tensor long_conv(const at::Tensor& u_BDL, const at::Tensor& h_DK,
                                    const std::optional<at::Tensor>& skip_D = std::nullopt,
                                    const std::optional<at::Tensor>& reverse_DK = std::nullopt,

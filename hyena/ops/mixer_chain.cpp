@@ -73,13 +73,13 @@ Operands operands(const OrderTwo& kernel, const Source& from, const Stage& stage
   return to;
 }
 
-OptionalTensor row(const OptionalTensor& skip_MD, std::int64_t o) {
-  return skip_MD ? OptionalTensor(skip_MD->narrow(0, o, 1)) : std::nullopt;
+Filter filter_of(const at::Tensor& h_MDK, const OptionalTensor& skip_MD, std::int64_t o) {
+  return {h_MDK.narrow(0, o, 1), skip_MD ? OptionalTensor(skip_MD->narrow(0, o, 1)) : std::nullopt,
+          std::nullopt};
 }
 
-at::Tensor run(const OrderTwo& kernel, const Operands& x, const at::Tensor& h_MDK,
-               const OptionalTensor& skip_MD, std::int64_t o) {
-  return kernel.forward(x.p_BCL, x.weight_CT, x.bias_C, h_MDK.narrow(0, o, 1), row(skip_MD, o), o);
+at::Tensor run(const OrderTwo& kernel, const Operands& x, const Filter& filter, std::int64_t o) {
+  return kernel.forward(x.p_BCL, x.weight_CT, x.bias_C, filter, o);
 }
 
 /// A long convolution alone has no chunk: its input is what came before.
@@ -90,8 +90,12 @@ Operands ungated(const OrderTwo& kernel, const at::Tensor& u_BDL, const at::Tens
   return operands(kernel, {u_BDL, h_DK.new_empty({D, 1}), std::nullopt, D}, kNoGate, u_BDL);
 }
 
-OptionalTensor as_row(const OptionalTensor& skip_D) {
-  return skip_D ? OptionalTensor(skip_D->unsqueeze(0)) : std::nullopt;
+Filter as_filter(const at::Tensor& h_DK, const OptionalTensor& skip_D,
+                 const OptionalTensor& reverse_DK) {
+  const auto row = [](const OptionalTensor& x) {
+    return x ? OptionalTensor(x->unsqueeze(0)) : std::nullopt;
+  };
+  return {h_DK.unsqueeze(0), row(skip_D), row(reverse_DK)};
 }
 
 }  // namespace
@@ -103,7 +107,8 @@ at::Tensor mixer_forward(const OrderTwo& kernel, const at::Tensor& p_BCL,
   at::Tensor v_BDL;
   std::int64_t o = 0;
   for (const Stage& stage : stages(h_MDK.size(0), mode)) {
-    v_BDL = run(kernel, operands(kernel, from, stage, v_BDL), h_MDK, skip_MD, o++);
+    v_BDL = run(kernel, operands(kernel, from, stage, v_BDL), filter_of(h_MDK, skip_MD, o), o);
+    ++o;
   }
   return v_BDL;
 }
@@ -118,8 +123,8 @@ Gradients mixer_backward(const OrderTwo& kernel, const at::Tensor& dy_BDL, const
   std::vector<at::Tensor> previous_BDL(1);
   for (std::int64_t o = 0; o + 1 < M; ++o) {
     const auto i = static_cast<std::size_t>(o);
-    previous_BDL.push_back(
-        run(kernel, operands(kernel, from, all[i], previous_BDL[i]), h_MDK, skip_MD, o));
+    previous_BDL.push_back(run(kernel, operands(kernel, from, all[i], previous_BDL[i]),
+                               filter_of(h_MDK, skip_MD, o), o));
   }
 
   at::Tensor dp_BCL = kernel.empty(p_BCL, p_BCL.size(1));
@@ -131,37 +136,37 @@ Gradients mixer_backward(const OrderTwo& kernel, const at::Tensor& dy_BDL, const
   for (std::int64_t o = M - 1; o >= 0; --o) {
     const auto i = static_cast<std::size_t>(o);
     const Operands x = operands(kernel, from, all[i], previous_BDL[i]);
-    auto [dx, dx_weight, dx_bias, dx_h, dx_skip] = kernel.backward(
-        dv_BDL, x.p_BCL, x.weight_CT, x.bias_C, h_MDK.narrow(0, o, 1), row(skip_MD, o));
-    dh[i] = dx_h;
-    dskip[i] = dx_skip;
+    const StageGradients d =
+        kernel.backward(dv_BDL, x.p_BCL, x.weight_CT, x.bias_C, filter_of(h_MDK, skip_MD, o));
+    dh[i] = d.dh_MDK;
+    dskip[i] = d.dskip_MD;
     for (std::int64_t part = 0; part < 3; ++part) {
       const std::int64_t chunk = all[i][static_cast<std::size_t>(part)];
-      if (chunk == kPrevious) dv_BDL = dx.narrow(1, part * D, D);
+      if (chunk == kPrevious) dv_BDL = d.dp_BCL.narrow(1, part * D, D);
       if (chunk < 0) continue;
-      dp_BCL.narrow(1, chunk * D, D).copy_(dx.narrow(1, part * D, D));
-      dweight_CT.narrow(0, chunk * D, D).copy_(dx_weight.narrow(0, part * D, D));
-      if (bias_C) dbias_C.narrow(0, chunk * D, D).copy_(dx_bias.narrow(0, part * D, D));
+      dp_BCL.narrow(1, chunk * D, D).copy_(d.dp_BCL.narrow(1, part * D, D));
+      dweight_CT.narrow(0, chunk * D, D).copy_(d.dweight_CT.narrow(0, part * D, D));
+      if (bias_C) dbias_C.narrow(0, chunk * D, D).copy_(d.dbias_C.narrow(0, part * D, D));
     }
   }
   return {dp_BCL, dweight_CT, dbias_C, at::cat(dh), skip_MD ? at::cat(dskip) : at::Tensor()};
 }
 
 at::Tensor long_conv_forward(const OrderTwo& kernel, const at::Tensor& u_BDL,
-                             const at::Tensor& h_DK, const OptionalTensor& skip_D) {
-  return run(kernel, ungated(kernel, u_BDL, h_DK), h_DK.unsqueeze(0), as_row(skip_D), 0);
+                             const at::Tensor& h_DK, const OptionalTensor& skip_D,
+                             const OptionalTensor& reverse_DK) {
+  return run(kernel, ungated(kernel, u_BDL, h_DK), as_filter(h_DK, skip_D, reverse_DK), 0);
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> long_conv_backward(const OrderTwo& kernel,
-                                                                  const at::Tensor& dy_BDL,
-                                                                  const at::Tensor& u_BDL,
-                                                                  const at::Tensor& h_DK,
-                                                                  const OptionalTensor& skip_D) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> long_conv_backward(
+    const OrderTwo& kernel, const at::Tensor& dy_BDL, const at::Tensor& u_BDL,
+    const at::Tensor& h_DK, const OptionalTensor& skip_D, const OptionalTensor& reverse_DK) {
   const Operands x = ungated(kernel, u_BDL, h_DK);
-  auto [dx, dweight, dbias, dh, dskip] =
-      kernel.backward(dy_BDL, x.p_BCL, x.weight_CT, x.bias_C, h_DK.unsqueeze(0), as_row(skip_D));
-  return {dx.narrow(1, 2 * u_BDL.size(1), u_BDL.size(1)), dh.squeeze(0),
-          skip_D ? dskip.squeeze(0) : at::Tensor()};
+  const StageGradients d =
+      kernel.backward(dy_BDL, x.p_BCL, x.weight_CT, x.bias_C, as_filter(h_DK, skip_D, reverse_DK));
+  return {d.dp_BCL.narrow(1, 2 * u_BDL.size(1), u_BDL.size(1)), d.dh_MDK.squeeze(0),
+          skip_D ? d.dskip_MD.squeeze(0) : at::Tensor(),
+          reverse_DK ? d.dreverse_MDK.squeeze(0) : at::Tensor()};
 }
 
 }  // namespace hyena::ops::chain

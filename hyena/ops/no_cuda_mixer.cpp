@@ -7,7 +7,7 @@ namespace hyena::ops::cuda {
 
 using OptionalTensor = std::optional<at::Tensor>;
 
-bool supports(const at::Tensor& /*p_BCL*/, const at::Tensor& /*h_MDK*/) {
+bool supports(const at::Tensor& /*p_BCL*/, const at::Tensor& /*h_MDK*/, bool /*both_ways*/) {
   return false;
 }
 
@@ -26,13 +26,14 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> mixer_bac
 }
 
 at::Tensor long_conv_forward(const at::Tensor& /*u_BDL*/, const at::Tensor& /*h_DK*/,
-                             const OptionalTensor& /*skip_D*/) {
+                             const OptionalTensor& /*skip_D*/,
+                             const OptionalTensor& /*reverse_DK*/) {
   TORCH_CHECK(false, "hyena was built without CUDA");
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> long_conv_backward(
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> long_conv_backward(
     const at::Tensor& /*dy_BDL*/, const at::Tensor& /*u_BDL*/, const at::Tensor& /*h_DK*/,
-    const OptionalTensor& /*skip_D*/) {
+    const OptionalTensor& /*skip_D*/, const OptionalTensor& /*reverse_DK*/) {
   TORCH_CHECK(false, "hyena was built without CUDA");
 }
 

@@ -188,6 +188,59 @@ TEST_F(CudaPath, LongConvolutionAlone) {
   }
 }
 
+void expect_both_ways(at::ScalarType type, std::int64_t L, std::int64_t K, bool has_skip,
+                      bool channels_last) {
+  SCOPED_TRACE(fmt::format("{} L {} K {} skip {} channels last {}", c10::toString(type), L, K,
+                           has_skip, channels_last));
+  at::Tensor u = normal({2, 5, L}, 1, type).to(at::kCUDA);
+  if (channels_last) u = u.transpose(1, 2).contiguous().transpose(1, 2);
+  u.requires_grad_();
+  const auto filter = [&](std::uint64_t seed) {
+    const at::Tensor h = normal({5, K}, seed, at::kFloat).to(at::kCUDA);
+    return (h / h.norm(2, {1}, true)).requires_grad_();
+  };
+  const at::Tensor h = filter(2);
+  const at::Tensor reverse = filter(3);
+  std::vector<at::Tensor> leaves{u, h, reverse};
+  std::vector<at::Tensor> exact{wide(u), wide(h), wide(reverse)};
+  std::optional<at::Tensor> skip;
+  std::optional<at::Tensor> exact_skip;
+  if (has_skip) {
+    skip = leaves.emplace_back(normal({5}, 4, at::kFloat).to(at::kCUDA).requires_grad_());
+    exact_skip = exact.emplace_back(wide(*skip));
+  }
+  ASSERT_TRUE(cuda::supports(u, h.unsqueeze(0), /*both_ways=*/true));
+  const at::Tensor dy = normal({2, 5, L}, 5, type).to(at::kCUDA);
+  const at::Tensor e = composed::long_conv(exact[0], exact[1], exact_skip, exact[2]);
+  const auto expected = torch::autograd::grad({e}, exact, {dy.to(at::kDouble)});
+  const at::Tensor y = long_conv(u, h, skip, reverse);
+  // The arithmetic is float32 in every type; only y and du are rounded, by half a unit at most.
+  const double exactly = bounds_of(at::kFloat).y;
+  const double half_unit = type == at::kBFloat16 ? 0x1p-8 : (type == at::kHalf ? 0x1p-11 : 0.0);
+  const double rounded = exactly + half_unit;
+  EXPECT_EQ(y.scalar_type(), type);
+  if (L > 1) {
+    EXPECT_EQ(y.stride(1) == 1, channels_last);
+  }
+  EXPECT_LE(relative_rms(y.detach(), e.detach()), rounded) << "y";
+  const auto gradients = torch::autograd::grad({y}, leaves, {dy});
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    EXPECT_LE(relative_rms(gradients[i], expected[i]), i == 0 ? rounded : exactly)
+        << "gradient " << i;
+  }
+}
+
+TEST_F(CudaPath, LongConvolutionBothWays) {
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    for (const std::int64_t L : {1, 2, 40, 1024, 4098, 20000}) {
+      for (const bool channels_last : {false, true}) {
+        expect_both_ways(type, L, L, /*has_skip=*/true, channels_last);
+      }
+      expect_both_ways(type, L, (L + 1) / 2, /*has_skip=*/false, /*channels_last=*/false);
+    }
+  }
+}
+
 struct FilterInputs {
   at::Tensor z_KE;
   std::vector<at::Tensor> weights, biases;

@@ -210,7 +210,7 @@ bool measure_generic(const CudaMixerShape& s, double rate) {
       s.batch, s.channels, s.length,
       static_cast<double>(hyena::testing_support::element_bytes(s.type)), rate,
       [&](int) {
-        k::hyena_mixer_cuda_generic_spectrum(s, on.h->floats(), on.skip->floats(),
+        k::hyena_mixer_cuda_generic_spectrum(s, on.h->floats(), on.skip->floats(), nullptr,
                                              on.spectrum->get(), nullptr);
       },
       [&](int i) {
@@ -221,7 +221,7 @@ bool measure_generic(const CudaMixerShape& s, double rate) {
       [&](int i) {
         k::hyena_mixer_cuda_generic_backward(
             s, on.dy[i % 2]->get(), on.p[i % 2]->get(), on.weight->floats(), on.bias->floats(),
-            on.spectrum->get(), on.gradients(i % 2), on.work->get(), nullptr);
+            on.spectrum->get(), on.gradients(i % 2), nullptr, on.work->get(), nullptr);
       });
   return true;
 }

@@ -50,6 +50,18 @@ struct Operands {
   const float* bias;  // or null
 };
 
+/// (D, K) h and reverse, (D) skip.
+struct Filters {
+  const float* h;
+  const float* skip;     // or null
+  const float* reverse;  // or null
+};
+struct FilterGradients {
+  float* dh;
+  float* dskip;
+  float* dreverse;  // or null
+};
+
 /// Channels [channel, channel + channels) of batch rows [row, row + rows); item i of it is row
 /// row + i % rows of channel channel + i / rows.
 struct Slice {
@@ -58,35 +70,30 @@ struct Slice {
 };
 
 // Rows of one block
-void short_spectrum(const Problem& m, const float* h, const float* skip, float2* spectrum,
+void short_spectrum(const Problem& m, const Filters& filters, float2* spectrum,
                     cudaStream_t stream);
 void short_forward(const Problem& m, const Operands& in, const float2* spectrum, void* y,
                    cudaStream_t stream);
 /// `correlation` (D, shares, N) becomes sum conj(Z) G; `sums` as in parameter_gradients.
 void short_backward(const Problem& m, const Operands& in, const float2* spectrum, void* dp,
                     float2* correlation, float* sums, cudaStream_t stream);
-void short_filter_gradient(const Problem& m, const float2* correlation, float* dh, float* dskip,
+void short_filter_gradient(const Problem& m, const float2* correlation, const FilterGradients& to,
                            cudaStream_t stream);
 
 // Long rows: columns, rows, columns. scratch (items, N).
 enum class Source : std::uint8_t { kProduct, kOutputGradient };  // z = x1 v, g = dy x0
 void split_columns(const Problem& m, const Operands& in, Source source, const Slice& slice,
                    float2* scratch, cudaStream_t stream);
-void split_filter_columns(const Problem& m, const float* h, const float* skip, float2* spectrum,
+void split_filter_columns(const Problem& m, const Filters& filters, float2* spectrum,
                           cudaStream_t stream);
 void merge_columns_gated(const Problem& m, const Operands& in, const float2* scratch, void* y,
                          const Slice& slice, cudaStream_t stream);
-/// Row i of `scratch` to the first `limit` floats of row i of `to`, times `scale`; value 0 also to
-/// first[i] (may be null).
-struct Plain {
-  float* to;
-  std::int64_t stride;
-  int limit;
-  float scale;
-  float* first;
-};
-void merge_columns(const Problem& m, const float2* scratch, int items, const Plain& out,
+/// The real parts of the first L points of row i of `scratch` to row i of `to`, N floats apart.
+void merge_columns(const Problem& m, const float2* scratch, int items, float* to,
                    cudaStream_t stream);
+/// `correlation` of the slice's channels, columns, to their rows of the gradients.
+void merge_filter_columns(const Problem& m, const float2* correlation, const Slice& slice,
+                          const FilterGradients& to, cudaStream_t stream);
 
 /// Filters: from columns to a spectrum, in place.
 void spectrum_rows(const Problem& m, float2* spectrum, cudaStream_t stream);

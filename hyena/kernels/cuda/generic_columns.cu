@@ -1,7 +1,8 @@
 // Long rows of the generic mixer, first and last step: the halvings that columns share.
 //
-//   split: z (or g, or h) of a row as 2^a rows of 4096 points -> the first a halvings -> scratch
-//   merge: scratch -> the same undone -> y = q_x0 c, or plain floats
+//   split: z (or g, or filters) of a row as 2^a rows of 4096 points -> the first a halvings ->
+//   scratch
+//   merge: scratch -> the same undone -> y = q_x0 c, plain floats, or gradients of filters
 //
 // Shapes    scratch (items, N) complex, N = 4096 * 2^a, a = 1 .. 10, in the order of time
 // Method    all columns of a row split alike, so a tile of adjacent columns is one array of which
@@ -13,6 +14,7 @@
 // Numerics  float32; hyena/kernels/mixer_cuda_generic.h
 // Bounds    any L <= N, any row stride
 // Tested by tests/kernels/cuda/mixer_generic_test.cpp against float64
+#include "hyena/kernels/cuda/generic_filter.cuh"
 #include "hyena/kernels/cuda/generic_gate.cuh"
 
 namespace hyena::kernels::cuda::generic {
@@ -35,8 +37,8 @@ __device__ __forceinline__ void store_times(float2* to, const float2 (&f)[P::kPo
     to[n + l * Tile::template step<P>()] = f[l];
 }
 
-/// read(v, first, step): the real points at the times first + l step.
-template <int kLevels, class Read>
+/// read(v, first, step): the points, real or complex, at the times first + l step.
+template <int kLevels, class Point = float, class Read>
 __device__ __forceinline__ void split_tile(float2* to, int tile, Read&& read) {
   using Tile = ColumnTile<kLevels>;
   constexpr int kLast = Tile::kPasses - 1;
@@ -45,10 +47,10 @@ __device__ __forceinline__ void split_tile(float2* to, int tile, Read&& read) {
   extern __shared__ float2 x[];
   const int tid = static_cast<int>(threadIdx.x);
   for_units<First, Tile::kThreads>(tid, [&](int u) {
-    float v[First::kPoints];
+    Point v[First::kPoints];
     read(v, Tile::time(tile, First::first(u)), Tile::template step<First>());
     float2 f[First::kPoints];
-    split_real<First::kLogRadix>(f, v);
+    first_split<First::kLogRadix>(f, v);
     if constexpr (kLast == 0) {
       store_times<Tile, First>(to, f, tile, u);
     } else {
@@ -67,7 +69,7 @@ __device__ __forceinline__ void split_tile(float2* to, int tile, Read&& read) {
   }
 }
 
-/// write(f, first, step): the values at the times first + l step, in f[l].x.
+/// write(f, first, step): the values at the times first + l step.
 template <int kLevels, class Write>
 __device__ __forceinline__ void merge_tile(const float2* from, int tile, Write&& write) {
   using Tile = ColumnTile<kLevels>;
@@ -121,20 +123,19 @@ __global__ void __launch_bounds__(ColumnTile<kLevels>::kThreads, 3)
   });
 }
 
-template <int kLevels>
+template <int kLevels, bool kReverse>
 __global__ void __launch_bounds__(ColumnTile<kLevels>::kThreads, 3)
-    split_filter_kernel(const float* filters, const float* skip, int taps, float2* spectrum) {
+    split_filter_kernel(const Filters filters, int taps, float2* spectrum) {
+  using Points = FilterPoints<kLevels + kLogRow, kReverse>;
   const TilePlace<kLevels> at;
-  const float* h = filters + static_cast<int64_t>(at.item) * taps;
-  const float now = skip != nullptr ? skip[at.item] : 0.F;
-  split_tile<kLevels>(spectrum + at.offset, at.tile, [&](auto& v, int first, int step) {
+  const Points points(filters, taps, at.item);
+  split_tile<kLevels, typename Points::Point>(
+      spectrum + at.offset, at.tile, [&](auto& v, int first, int step) {
 #pragma unroll
-    for (int l = 0; l < static_cast<int>(std::extent_v<std::remove_reference_t<decltype(v)>>);
-         ++l) {
-      const int n = first + l * step;
-      v[l] = ((n < taps ? h[n] : 0.F) + (n == 0 ? now : 0.F)) * (1.F / (1 << (kLevels + kLogRow)));
-    }
-  });
+        for (int l = 0; l < static_cast<int>(std::extent_v<std::remove_reference_t<decltype(v)>>);
+             ++l)
+          v[l] = points.at(first + l * step);
+      });
 }
 
 template <class T, int kLevels>
@@ -150,18 +151,29 @@ __global__ void __launch_bounds__(ColumnTile<kLevels>::kThreads, 3)
 
 template <int kLevels>
 __global__ void __launch_bounds__(ColumnTile<kLevels>::kThreads, 3)
-    merge_columns_kernel(const float2* scratch, const Plain out) {
+    merge_columns_kernel(const float2* scratch, int length, float* to) {
   const TilePlace<kLevels> at;
-  float* to = out.to + at.item * out.stride;
+  float* const row = to + at.offset;
   merge_tile<kLevels>(scratch + at.offset, at.tile, [&](const auto& f, int first, int step) {
 #pragma unroll
     for (int l = 0; l < static_cast<int>(std::extent_v<std::remove_reference_t<decltype(f)>>);
          ++l) {
       const int n = first + l * step;
-      const float v = f[l].x * out.scale;
-      if (n < out.limit) to[n] = v;
-      if (n == 0 && out.first != nullptr) out.first[at.item] = v;
+      if (n < length) row[n] = f[l].x;
     }
+  });
+}
+
+template <int kLevels>
+__global__ void __launch_bounds__(ColumnTile<kLevels>::kThreads, 3)
+    merge_filter_columns_kernel(const float2* correlation, int taps, int channel,
+                                const FilterGradients to) {
+  const TilePlace<kLevels> at;
+  const auto d = static_cast<int64_t>(channel) + at.item;
+  merge_tile<kLevels>(correlation + at.offset, at.tile, [&](const auto& f, int first, int step) {
+#pragma unroll
+    for (int l = 0; l < static_cast<int>(std::extent_v<std::remove_reference_t<decltype(f)>>); ++l)
+      store_filter_gradients<kLevels + kLogRow>(to, taps, d, first + l * step, f[l]);
   });
 }
 
@@ -194,12 +206,19 @@ void split_columns(const Problem& m, const Operands& in, Source source, const Sl
   });
 }
 
-void split_filter_columns(const Problem& m, const float* h, const float* skip, float2* spectrum,
+void split_filter_columns(const Problem& m, const Filters& filters, float2* spectrum,
                           cudaStream_t stream) {
+  const auto channels = static_cast<int>(m.shape.channels);
+  const auto taps = static_cast<int>(m.shape.filter_length);
+  constexpr const char* kWhat = "launch of the generic filter's columns";
   with_levels(m, [&]<int kLevels>() {
-    launch<kLevels, split_filter_kernel<kLevels>>(
-        static_cast<int>(m.shape.channels), stream, "launch of the generic filter's columns", h,
-        skip, static_cast<int>(m.shape.filter_length), spectrum);
+    if (filters.reverse != nullptr) {
+      launch<kLevels, split_filter_kernel<kLevels, true>>(channels, stream, kWhat, filters, taps,
+                                                          spectrum);
+    } else {
+      launch<kLevels, split_filter_kernel<kLevels, false>>(channels, stream, kWhat, filters, taps,
+                                                           spectrum);
+    }
   });
 }
 
@@ -214,11 +233,21 @@ void merge_columns_gated(const Problem& m, const Operands& in, const float2* scr
   });
 }
 
-void merge_columns(const Problem& m, const float2* scratch, int items, const Plain& out,
+void merge_columns(const Problem& m, const float2* scratch, int items, float* to,
                    cudaStream_t stream) {
   with_levels(m, [&]<int kLevels>() {
-    launch<kLevels, merge_columns_kernel<kLevels>>(
-        items, stream, "launch of the generic mixer's inverse columns", scratch, out);
+    launch<kLevels, merge_columns_kernel<kLevels>>(items, stream,
+                                                   "launch of the generic mixer's inverse columns",
+                                                   scratch, static_cast<int>(m.shape.length), to);
+  });
+}
+
+void merge_filter_columns(const Problem& m, const float2* correlation, const Slice& slice,
+                          const FilterGradients& to, cudaStream_t stream) {
+  with_levels(m, [&]<int kLevels>() {
+    launch<kLevels, merge_filter_columns_kernel<kLevels>>(
+        slice.channels, stream, "launch of the generic filter gradient's columns", correlation,
+        static_cast<int>(m.shape.filter_length), slice.channel, to);
   });
 }
 

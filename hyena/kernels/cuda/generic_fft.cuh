@@ -186,6 +186,20 @@ __host__ __device__ __forceinline__ void split_real(float2 (&y)[1 << R], const f
   }
   split<R, 1>(y, roots);
 }
+/// The first pass of real or complex points.
+template <int R>
+__host__ __device__ __forceinline__ void first_split(float2 (&y)[1 << R],
+                                                     const float (&x)[1 << R]) {
+  split_real<R>(y, x);
+}
+template <int R>
+__host__ __device__ __forceinline__ void first_split(float2 (&y)[1 << R],
+                                                     const float2 (&x)[1 << R]) {
+  HYENA_UNROLL
+  for (int j = 0; j < 1 << R; ++j)
+    y[j] = x[j];
+  split(y, first_roots<R>());
+}
 /// Undoes split, times 2^R.
 template <int R, int kFrom = R - 1>
 __host__ __device__ __forceinline__ void merge(float2 (&y)[1 << R], const Roots<R>& roots) {

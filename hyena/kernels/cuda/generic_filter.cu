@@ -1,23 +1,26 @@
 // Filters of rows of at most 8192 points: their spectra, and their gradients from correlations.
 //
-//   H = transform(h + skip at lag 0) / N;   dh = Re inverse(sum over shares of sum_b conj(Z) G)
+//   H = transform(h + skip at lag 0 - i reverse from the end) / N
+//   dh = Re inverse(S), dreverse = -Im inverse(S) from the end; S = sum over shares of sum_b
+//   conj(Z)
+//   G
 //
-// Shapes    h, dh (D, K) float32, zeros beyond K; spectrum, correlation as in generic_fft.cuh
-// Method    half of generic_forward.cu each
-// Mapping   one block per channel
-// Budget    spectrum: 4 bytes read per lag, 8 written per point; gradient: 8 read for each share,
-//           4 written
+// Shapes    h, reverse and gradients (D, K) float32, zeros beyond K; spectrum, correlation as in
+// generic_fft.cuh Method    half of generic_forward.cu each Mapping   one block per channel Budget
+// spectrum: 4 bytes read per tap, 8 written per point; gradient: 8 read for each share,
+//           4 written per tap
 // Numerics  float32; the shares are added in order; hyena/kernels/mixer_cuda_generic.h
 // Bounds    any K <= N
 // Tested by tests/kernels/cuda/mixer_generic_test.cpp against float64
+#include "hyena/kernels/cuda/generic_filter.cuh"
 #include "hyena/kernels/cuda/generic_gate.cuh"
 
 namespace hyena::kernels::cuda::generic {
 namespace {
 
-template <int kLog>
+template <int kLog, bool kReverse>
 __global__ void __launch_bounds__(kRowThreads<kLog>)
-    short_spectrum_kernel(const float* filters, const float* skip, int taps, float2* spectrum) {
+    short_spectrum_kernel(const Filters filters, int taps, float2* spectrum) {
   constexpr int kThreads = kRowThreads<kLog>;
   constexpr int kLast = Passes{kLog}.count() - 1;
   using First = Pass<kLog, kLog, 0>;
@@ -25,17 +28,14 @@ __global__ void __launch_bounds__(kRowThreads<kLog>)
   extern __shared__ float2 x[];
   const int tid = static_cast<int>(threadIdx.x);
   const auto d = static_cast<int64_t>(blockIdx.x);
-  const float* h = filters + d * taps;
-  const float now = skip != nullptr ? skip[d] : 0.F;
+  const FilterPoints<kLog, kReverse> points(filters, taps, d);
   for_units<First, kThreads>(tid, [&](int u) {
-    float v[First::kPoints];
+    typename FilterPoints<kLog, kReverse>::Point v[First::kPoints];
 #pragma unroll
-    for (int l = 0; l < First::kPoints; ++l) {
-      const int n = u + (l << First::kLogStep);
-      v[l] = ((n < taps ? h[n] : 0.F) + (n == 0 ? now : 0.F)) * (1.F / (1 << kLog));
-    }
+    for (int l = 0; l < First::kPoints; ++l)
+      v[l] = points.at(u + (l << First::kLogStep));
     float2 f[First::kPoints];
-    split_real<First::kLogRadix>(f, v);
+    first_split<First::kLogRadix>(f, v);
     store_unit<First>(x, f, u);
   });
   __syncthreads();
@@ -53,8 +53,8 @@ __global__ void __launch_bounds__(kRowThreads<kLog>)
 
 template <int kLog>
 __global__ void __launch_bounds__(kRowThreads<kLog>)
-    short_filter_gradient_kernel(const float2* correlation, int shares, int taps, float* dh,
-                                 float* dskip) {
+    short_filter_gradient_kernel(const float2* correlation, int shares, int taps,
+                                 const FilterGradients to) {
   constexpr int kThreads = kRowThreads<kLog>;
   constexpr int kLast = Passes{kLog}.count() - 1;
   using First = Pass<kLog, kLog, 0>;
@@ -76,43 +76,48 @@ __global__ void __launch_bounds__(kRowThreads<kLog>)
   });
   __syncthreads();
   merge_passes<kLog, kLog, kLast - 1, 1, kThreads>(tid, 0.25F, x);
-  float* to = dh + d * taps;
   for_units<First, kThreads>(tid, [&](int u) {
     float2 f[First::kPoints];
     load_unit<First>(f, x, u);
     merge(f, first_roots<First::kLogRadix>());
 #pragma unroll
-    for (int l = 0; l < First::kPoints; ++l) {
-      const int n = u + (l << First::kLogStep);
-      const float v = f[l].x * (1.F / (1 << kLog));
-      if (n < taps) to[n] = v;
-      if (n == 0) dskip[d] = v;
-    }
+    for (int l = 0; l < First::kPoints; ++l)
+      store_filter_gradients<kLog>(to, taps, d, u + (l << First::kLogStep), f[l]);
   });
+}
+
+template <int kLog, bool kReverse>
+void launch_spectrum(const Problem& m, const Filters& filters, float2* spectrum,
+                     cudaStream_t stream) {
+  constexpr int kBytes = 8 << kLog;
+  allow_shared_memory<short_spectrum_kernel<kLog, kReverse>>(kBytes);
+  short_spectrum_kernel<kLog, kReverse>
+      <<<static_cast<unsigned>(m.shape.channels), kRowThreads<kLog>, kBytes, stream>>>(
+          filters, static_cast<int>(m.shape.filter_length), spectrum);
+  check(cudaGetLastError(), "launch of the generic filter spectrum");
 }
 
 }  // namespace
 
-void short_spectrum(const Problem& m, const float* h, const float* skip, float2* spectrum,
+void short_spectrum(const Problem& m, const Filters& filters, float2* spectrum,
                     cudaStream_t stream) {
   with_constant<kMinLog, kMaxForwardLog>(m.log_n, [&]<int kLog>() {
-    constexpr int kBytes = 8 << kLog;
-    allow_shared_memory<short_spectrum_kernel<kLog>>(kBytes);
-    short_spectrum_kernel<kLog>
-        <<<static_cast<unsigned>(m.shape.channels), kRowThreads<kLog>, kBytes, stream>>>(
-            h, skip, static_cast<int>(m.shape.filter_length), spectrum);
-    check(cudaGetLastError(), "launch of the generic filter spectrum");
+    if (filters.reverse != nullptr) {
+      launch_spectrum<kLog, true>(m, filters, spectrum, stream);
+    } else {
+      launch_spectrum<kLog, false>(m, filters, spectrum, stream);
+    }
   });
 }
 
-void short_filter_gradient(const Problem& m, const float2* correlation, float* dh, float* dskip,
+void short_filter_gradient(const Problem& m, const float2* correlation, const FilterGradients& to,
                            cudaStream_t stream) {
   with_constant<kMinLog, kMaxBackwardLog>(m.log_n, [&]<int kLog>() {
     constexpr int kBytes = 8 << kLog;
     allow_shared_memory<short_filter_gradient_kernel<kLog>>(kBytes);
     short_filter_gradient_kernel<kLog>
         <<<static_cast<unsigned>(m.shape.channels), kRowThreads<kLog>, kBytes, stream>>>(
-            correlation, m.shares(), static_cast<int>(m.shape.filter_length), dh, dskip);
+            correlation, m.shares(), static_cast<int>(m.shape.filter_length), to);
     check(cudaGetLastError(), "launch of the generic filter gradient");
   });
 }

@@ -72,9 +72,8 @@ std::size_t backward_scratch(const Problem& m) {
   return (20 * cut.items() + 8 * static_cast<std::size_t>(cut.channels)) * m.points();
 }
 
-void long_backward(const Problem& m, const Operands& in, const float2* spectrum,
-                   const CudaMixerGradients& to, float2* scratch, float* sums,
-                   cudaStream_t stream) {
+void long_backward(const Problem& m, const Operands& in, const float2* spectrum, void* dp,
+                   const FilterGradients& to, float2* scratch, float* sums, cudaStream_t stream) {
   const Cut cut = backward_cut(m);
   float2* const z = scratch;
   float2* const g = z + cut.items() * m.points();
@@ -82,22 +81,16 @@ void long_backward(const Problem& m, const Operands& in, const float2* spectrum,
   auto* const c =
       reinterpret_cast<float*>(correlation + static_cast<std::size_t>(cut.channels) * m.points());
   auto* const du = reinterpret_cast<float*>(z);  // when c has left it
-  const auto points = static_cast<std::int64_t>(m.points());
-  const auto length = static_cast<int>(m.shape.length);
   for_slices(m, cut, [&](const Slice& slice) {
     split_columns(m, in, Source::kProduct, slice, z, stream);
     split_columns(m, in, Source::kOutputGradient, slice, g, stream);
     gradient_rows(m, z, g, spectrum, correlation, slice, stream);
-    merge_columns(m, z, slice.items(), {c, points, length, 1.F, nullptr}, stream);
-    merge_columns(m, g, slice.items(), {du, points, length, 1.F, nullptr}, stream);
-    long_gradients(m, in, c, du, to.dp_BCL, sums, slice, stream);
+    merge_columns(m, z, slice.items(), c, stream);
+    merge_columns(m, g, slice.items(), du, stream);
+    long_gradients(m, in, c, du, dp, sums, slice, stream);
     if (slice.row + slice.rows < m.shape.batch) return;
     correlation_rows(m, correlation, slice.channels, stream);
-    merge_columns(m, correlation, slice.channels,
-                  {to.dh_DK + slice.channel * m.shape.filter_length, m.shape.filter_length,
-                   static_cast<int>(m.shape.filter_length), 1.F / static_cast<float>(m.points()),
-                   to.dskip_D + slice.channel},
-                  stream);
+    merge_filter_columns(m, correlation, slice, to, stream);
   });
 }
 
@@ -146,15 +139,17 @@ std::size_t hyena_mixer_cuda_generic_backward_workspace(const CudaMixerShape& sh
 }
 
 void hyena_mixer_cuda_generic_spectrum(const CudaMixerShape& shape, const float* h_DK,
-                                       const float* skip_D, void* spectrum, CUstream_st* stream) {
+                                       const float* skip_D, const float* reverse_DK, void* spectrum,
+                                       CUstream_st* stream) {
   namespace generic = cuda::generic;
   const generic::Problem m(shape);
+  const generic::Filters filters{h_DK, skip_D, reverse_DK};
   auto* const to = static_cast<float2*>(spectrum);
   if (!m.long_forward()) {
-    generic::short_spectrum(m, h_DK, skip_D, to, stream);
+    generic::short_spectrum(m, filters, to, stream);
     return;
   }
-  generic::split_filter_columns(m, h_DK, skip_D, to, stream);
+  generic::split_filter_columns(m, filters, to, stream);
   generic::spectrum_rows(m, to, stream);
 }
 
@@ -181,8 +176,8 @@ void hyena_mixer_cuda_generic_forward(const CudaMixerShape& shape, const void* p
 void hyena_mixer_cuda_generic_backward(const CudaMixerShape& shape, const void* dy_BDL,
                                        const void* p_BCL, const float* weight_CT,
                                        const float* bias_C, const void* spectrum,
-                                       const CudaMixerGradients& gradients, void* workspace,
-                                       CUstream_st* stream) {
+                                       const CudaMixerGradients& gradients, float* dreverse_DK,
+                                       void* workspace, CUstream_st* stream) {
   namespace generic = cuda::generic;
   const generic::Problem m(shape);
   const generic::Operands in{dy_BDL, p_BCL, weight_CT, bias_C};
@@ -190,11 +185,12 @@ void hyena_mixer_cuda_generic_backward(const CudaMixerShape& shape, const void* 
   auto* const scratch = static_cast<float2*>(workspace);
   auto* const sums = reinterpret_cast<float*>(static_cast<char*>(workspace) +
                                               generic::round_up(generic::backward_scratch(m)));
+  const generic::FilterGradients filters{gradients.dh_DK, gradients.dskip_D, dreverse_DK};
   if (m.long_backward()) {
-    generic::long_backward(m, in, h, gradients, scratch, sums, stream);
+    generic::long_backward(m, in, h, gradients.dp_BCL, filters, scratch, sums, stream);
   } else {
     generic::short_backward(m, in, h, gradients.dp_BCL, scratch, sums, stream);
-    generic::short_filter_gradient(m, scratch, gradients.dh_DK, gradients.dskip_D, stream);
+    generic::short_filter_gradient(m, scratch, filters, stream);
   }
   generic::parameter_gradients(m, sums, static_cast<int>(generic::backward_lines(m)), gradients,
                                stream);

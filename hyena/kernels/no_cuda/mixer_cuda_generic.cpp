@@ -26,8 +26,8 @@ std::size_t hyena_mixer_cuda_generic_backward_workspace(const CudaMixerShape& /*
   refuse();
 }
 void hyena_mixer_cuda_generic_spectrum(const CudaMixerShape& /*shape*/, const float* /*h_DK*/,
-                                       const float* /*skip_D*/, void* /*spectrum*/,
-                                       CUstream_st* /*stream*/) {
+                                       const float* /*skip_D*/, const float* /*reverse_DK*/,
+                                       void* /*spectrum*/, CUstream_st* /*stream*/) {
   refuse();
 }
 void hyena_mixer_cuda_generic_forward(const CudaMixerShape& /*shape*/, const void* /*p*/,
@@ -39,7 +39,8 @@ void hyena_mixer_cuda_generic_forward(const CudaMixerShape& /*shape*/, const voi
 void hyena_mixer_cuda_generic_backward(const CudaMixerShape& /*shape*/, const void* /*dy*/,
                                        const void* /*p*/, const float* /*weight*/,
                                        const float* /*bias*/, const void* /*spectrum*/,
-                                       const CudaMixerGradients& /*gradients*/, void* /*workspace*/,
+                                       const CudaMixerGradients& /*gradients*/,
+                                       float* /*dreverse_DK*/, void* /*workspace*/,
                                        CUstream_st* /*stream*/) {
   refuse();
 }

@@ -131,35 +131,36 @@ inline double output_rounding(CudaElement type) {
 }
 
 struct GenericErrors {
-  double y = 0.0, dp = 0.0, dh = 0.0, dweight = 0.0, dbias = 0.0, dskip = 0.0;
+  double y = 0.0, dp = 0.0, dh = 0.0, dweight = 0.0, dbias = 0.0, dskip = 0.0, dreverse = 0.0;
   double y_row = 0.0, dp_row = 0.0;  // worst batch row
 };
 
 class GenericCase {
  public:
   explicit GenericCase(const CudaMixerShape& shape, std::uint32_t seed, bool biased = true,
-                       bool skipped = true)
-      : s(shape), has_bias(biased), has_skip(skipped), random_(seed) {
+                       bool skipped = true, bool both_ways = false)
+      : s(shape), has_bias(biased), has_skip(skipped), has_reverse(both_ways), random_(seed) {
     const auto rows = static_cast<std::size_t>(s.batch * s.channels * s.row_stride);
     p = noise(3 * rows);
     dy = noise(rows);
     weight = floats(3 * s.channels * s.taps, 1.0 / std::sqrt(static_cast<double>(s.taps)));
     bias = floats(3 * s.channels, has_bias ? 0.3 : 0.0);
     skip = floats(s.channels, has_skip ? 1.0 : 0.0);
-    h = floats(s.channels * s.filter_length, 1.0 / std::sqrt(static_cast<double>(s.filter_length)));
+    h = floats(s.channels * s.filter_length, 1.0 / root_of_taps());
     for (std::int64_t d = 0; d < s.channels; ++d)
       for (std::int64_t k = 0; k < s.filter_length && d % 3 != 0; ++k)  // a third does not decay
         h[index(d * s.filter_length + k)] *= static_cast<float>(
             std::exp(-4.0 * static_cast<double>(k) / static_cast<double>(s.filter_length)));
+    if (has_reverse) reverse = floats(s.channels * s.filter_length, 0.5 / root_of_taps());
   }
 
   CudaMixerShape s;
-  bool has_bias, has_skip;
+  bool has_bias, has_skip, has_reverse;
   Elements p, dy;
-  std::vector<float> weight, bias, skip, h;
+  std::vector<float> weight, bias, skip, h, reverse;
   // results
   Elements y, dp;
-  std::vector<float> dweight, dbias, dskip, dh;
+  std::vector<float> dweight, dbias, dskip, dh, dreverse;
   bool guards = true;
 
   /// `replays` > 0: captures all calls in a CUDA graph and replays it so often. `shift`: bytes by
@@ -167,23 +168,24 @@ class GenericCase {
   void run(int replays = 0, std::size_t shift = 0) {
     const auto bytes = [](const std::vector<float>& v) { return v.size() * sizeof(float); };
     const FencedBuffer p_(p.bytes, shift), dy_(dy.bytes, shift), weight_(weight), bias_(bias),
-        skip_(skip), h_(h);
+        skip_(skip), h_(h), reverse_(reverse);
     FencedBuffer y_(dy.bytes.size() + shift), dp_(p.bytes.size() + shift), dweight_(bytes(weight)),
-        dbias_(bytes(bias)), dskip_(bytes(skip)), dh_(bytes(h)),
+        dbias_(bytes(bias)), dskip_(bytes(skip)), dh_(bytes(h)), dreverse_(bytes(reverse)),
         spectrum(kernels::hyena_mixer_cuda_generic_spectrum_bytes(s)),
         forward(kernels::hyena_mixer_cuda_generic_forward_workspace(s)),
         backward(kernels::hyena_mixer_cuda_generic_backward_workspace(s));
     const float* const bias_or_null = has_bias ? bias_.floats() : nullptr;
     const auto calls = [&](cudaStream_t stream) {
       kernels::hyena_mixer_cuda_generic_spectrum(
-          s, h_.floats(), has_skip ? skip_.floats() : nullptr, spectrum.get(), stream);
+          s, h_.floats(), has_skip ? skip_.floats() : nullptr,
+          has_reverse ? reverse_.floats() : nullptr, spectrum.get(), stream);
       kernels::hyena_mixer_cuda_generic_forward(s, p_.get(shift), weight_.floats(), bias_or_null,
                                                 spectrum.get(), y_.get(shift), forward.get(),
                                                 stream);
       kernels::hyena_mixer_cuda_generic_backward(
           s, dy_.get(shift), p_.get(shift), weight_.floats(), bias_or_null, spectrum.get(),
           {dp_.get(shift), dweight_.floats(), dbias_.floats(), dh_.floats(), dskip_.floats()},
-          backward.get(), stream);
+          has_reverse ? dreverse_.floats() : nullptr, backward.get(), stream);
     };
     if (replays == 0) {
       calls(nullptr);
@@ -197,7 +199,7 @@ class GenericCase {
       cuda(cudaStreamEndCapture(stream, &graph));
       cuda(cudaGraphInstantiate(&executable, graph, 0));
       for (int i = 0; i < replays; ++i) {
-        for (FencedBuffer* b : {&y_, &dp_, &dweight_, &dbias_, &dskip_, &dh_})
+        for (FencedBuffer* b : {&y_, &dp_, &dweight_, &dbias_, &dskip_, &dh_, &dreverse_})
           b->poison();
         cuda(cudaGraphLaunch(executable, stream));
         cuda(cudaStreamSynchronize(stream));
@@ -215,12 +217,13 @@ class GenericCase {
     dbias_.download(dbias);
     dskip_.download(dskip);
     dh_.download(dh);
+    dreverse_.download(dreverse);
     guards = true;
     for (const FencedBuffer* b :
-         {&p_, &dy_, &weight_, &bias_, &skip_, &h_, &std::as_const(y_), &std::as_const(dp_),
-          &std::as_const(dweight_), &std::as_const(dbias_), &std::as_const(dskip_),
-          &std::as_const(dh_), &std::as_const(spectrum), &std::as_const(forward),
-          &std::as_const(backward)})
+         {&p_, &dy_, &weight_, &bias_, &skip_, &h_, &reverse_, &std::as_const(y_),
+          &std::as_const(dp_), &std::as_const(dweight_), &std::as_const(dbias_),
+          &std::as_const(dskip_), &std::as_const(dh_), &std::as_const(dreverse_),
+          &std::as_const(spectrum), &std::as_const(forward), &std::as_const(backward)})
       guards = guards && b->fences_intact();
     for (std::int64_t row = 0; row < 4 * s.batch * s.channels; ++row) {
       const bool input = row < 3 * s.batch * s.channels;
@@ -232,13 +235,14 @@ class GenericCase {
 
   [[nodiscard]] bool equal_bits(const GenericCase& other) const {
     return y.bytes == other.y.bytes && dp.bytes == other.dp.bytes && dweight == other.dweight &&
-           dbias == other.dbias && dskip == other.dskip && dh == other.dh;
+           dbias == other.dbias && dskip == other.dskip && dh == other.dh &&
+           dreverse == other.dreverse;
   }
 
   /// Over these channels.
   [[nodiscard]] GenericErrors compare(const std::vector<std::int64_t>& channels) const {
     GenericErrors worst;
-    RelativeError y_error, h_error, weight_error, bias_error, skip_error;
+    RelativeError y_error, h_error, weight_error, bias_error, skip_error, reverse_error;
     RelativeError part_error[3];
     for (const auto d : channels) {
       oracle::MixerOracle reference(channel(d), index(s.length));
@@ -269,6 +273,9 @@ class GenericCase {
         h_error.add(value(dh, d * s.filter_length + k), v);
         skip_error.norm += v * v / static_cast<double>(s.filter_length);
       }
+      for (std::size_t k = 0; k < expected.reverse.size(); ++k)
+        reverse_error.add(value(dreverse, d * s.filter_length + static_cast<std::int64_t>(k)),
+                          expected.reverse[k]);
       for (std::int64_t i = 0; i < 3; ++i) {
         bias_error.add(value(dbias, i * s.channels + d), expected.bias[index(i)]);
         for (std::int64_t k = 0; k < s.taps; ++k)
@@ -283,6 +290,7 @@ class GenericCase {
     worst.dweight = weight_error.value();
     worst.dbias = bias_error.value();
     worst.dskip = skip_error.value();
+    if (has_reverse) worst.dreverse = reverse_error.value();
     return worst;
   }
 
@@ -308,10 +316,15 @@ class GenericCase {
       c.weight.push_back(w);
       c.bias.push_back(value(bias, i * s.channels + d));
     }
-    for (std::int64_t k = 0; k < s.filter_length; ++k)
+    for (std::int64_t k = 0; k < s.filter_length; ++k) {
       c.h.push_back(value(h, d * s.filter_length + k));
+      if (has_reverse) c.reverse.push_back(value(reverse, d * s.filter_length + k));
+    }
     c.skip = value(skip, d);
     return c;
+  }
+  [[nodiscard]] double root_of_taps() const {
+    return std::sqrt(static_cast<double>(s.filter_length));
   }
   /// Random up to a period that is no multiple of any row, so that large cases start quickly.
   Elements noise(std::size_t count) {

@@ -54,11 +54,11 @@ class GenericMixer : public testing::Test {
     for (std::int64_t d = 0; d < c.s.channels; d += std::max<std::int64_t>(1, c.s.channels / 6))
       channels.push_back(d);
     const GenericErrors e = c.compare(channels);
-    const std::string what = std::string(name(c.s.type)) + " B " + std::to_string(c.s.batch) +
-                             " D " + std::to_string(c.s.channels) + " L " +
-                             std::to_string(c.s.length) + " K " +
-                             std::to_string(c.s.filter_length) + " stride " +
-                             std::to_string(c.s.row_stride) + " taps " + std::to_string(c.s.taps);
+    const std::string what =
+        std::string(name(c.s.type)) + " B " + std::to_string(c.s.batch) + " D " +
+        std::to_string(c.s.channels) + " L " + std::to_string(c.s.length) + " K " +
+        std::to_string(c.s.filter_length) + " stride " + std::to_string(c.s.row_stride) + " taps " +
+        std::to_string(c.s.taps) + (c.has_reverse ? " both ways" : "");
     // Short rows have few values to average over, and their sums may cancel: the bounds are those
     // of the largest partial sum there.
     const double few = c.s.length < 1000 ? 4.0 : 1.0;
@@ -70,16 +70,22 @@ class GenericMixer : public testing::Test {
     EXPECT_LE(e.dp, few * rounded) << what;
     EXPECT_LE(e.dp_row, few * 2.0 * rounded) << what;
     EXPECT_LE(e.dh, few * exact) << what;
+    EXPECT_LE(e.dreverse, few * exact) << what;
     EXPECT_LE(e.dskip, few * 4.0 * exact) << what;  // one value per channel
     EXPECT_LE(e.dweight, few * 1e-5) << what;       // long sums that may cancel
     EXPECT_LE(e.dbias, few * 1e-5) << what;
-    std::printf("  %s: y %.2e (row %.2e) dp %.2e (row %.2e) dh %.2e dskip %.2e dw %.2e db %.2e\n",
-                what.c_str(), e.y, e.y_row, e.dp, e.dp_row, e.dh, e.dskip, e.dweight, e.dbias);
+    std::printf(
+        "  %s: y %.2e (row %.2e) dp %.2e (row %.2e) dh %.2e dr %.2e dskip %.2e dw %.2e db %.2e\n",
+        what.c_str(), e.y, e.y_row, e.dp, e.dp_row, e.dh, e.dreverse, e.dskip, e.dweight, e.dbias);
     return e;
   }
-  static void check(const CudaMixerShape& s, bool biased = true, bool skipped = true) {
-    GenericCase c(s, static_cast<std::uint32_t>(s.length + s.taps), biased, skipped);
+  static void check(const CudaMixerShape& s, bool biased = true, bool skipped = true,
+                    bool both_ways = false) {
+    GenericCase c(s, static_cast<std::uint32_t>(s.length + s.taps), biased, skipped, both_ways);
     check(c);
+  }
+  static void check_both_ways(const CudaMixerShape& s, bool skipped = true) {
+    check(s, true, skipped, true);
   }
 };
 
@@ -147,6 +153,54 @@ TEST_F(GenericMixer, WithoutBiasAndSkip) {
   }
 }
 
+TEST_F(GenericMixer, FiltersBothWays) {
+  for (const auto type : kAllTypes)
+    for (const std::int64_t length : {1, 2, 7, 100, 256, 1000, 4097, 8192, 16384, 50000})
+      check_both_ways(shape(3, 3, length, type));
+  check_both_ways(shape(2, 3, 1024), /*skipped=*/false);
+  check_both_ways(shape(2, 3, 131072), /*skipped=*/false);
+  check_both_ways(shape(1, 1, std::int64_t{1} << 20));
+}
+
+// One tap, and so many that both filters have taps at the same points of the transform.
+TEST_F(GenericMixer, ShortFiltersBothWays) {
+  for (const std::int64_t length : {7, 300, 4096, 8192, 20000})
+    for (const std::int64_t taps :
+         {std::int64_t{1}, std::int64_t{2}, length / 2, length / 2 + 1, length - 1})
+      check_both_ways(shape(3, 4, length, CudaElement::kFloat32, taps));
+}
+
+// Slices of whole channels: the gradients of the second slice's filters.
+TEST_F(GenericMixer, SlicesOfChannelsBothWays) {
+  check_both_ways(shape(1, 2100, 8193, CudaElement::kFloat32, 5000));
+}
+
+// Neither filter sees what is not its own: impulses at the ends of a row that is zero elsewhere.
+TEST_F(GenericMixer, FarTapsComeToTheirEnds) {
+  for (const std::int64_t length : {256, 1000, 8192, 16384}) {
+    GenericCase c(shape(1, 1, length, CudaElement::kFloat32, 0, 0, 1), 4, false, false, true);
+    std::fill(c.weight.begin(), c.weight.end(), 1.F);
+    std::fill(c.p.bytes.begin(), c.p.bytes.end(), static_cast<unsigned char>(0));
+    const auto L = GenericCase::index(length);
+    for (std::size_t n = 0; n < L; ++n)
+      c.p.set(n, 1.0);
+    for (std::size_t part = 1; part < 3; ++part) {
+      c.p.set(part * L, 1.0);
+      c.p.set(part * L + L - 1, 1.0);
+    }
+    c.run();
+    const auto at = [](const std::vector<float>& x, std::size_t i) {
+      return static_cast<double>(x[i]);
+    };
+    for (std::size_t n = 0; n < L; ++n) {
+      double expected = at(c.h, n) + at(c.reverse, L - 1 - n);
+      if (n == 0) expected += at(c.reverse, 0);
+      if (n == L - 1) expected += at(c.h, 0);
+      ASSERT_NEAR(c.y.at(n), expected, 1e-6) << length << " " << n;
+    }
+  }
+}
+
 // More channels than a device runs at once; few channels, so that blocks share a batch.
 TEST_F(GenericMixer, ManyRows) {
   check(shape(7, 1100, 300));
@@ -158,19 +212,21 @@ TEST_F(GenericMixer, ManyRows) {
 
 TEST_F(GenericMixer, EqualInputsGiveEqualBits) {
   for (const std::int64_t length : {100, 4096, 8192, 16384, 131072}) {
-    GenericCase a(shape(9, 3, length), 5);
-    GenericCase b = a;
-    a.run();
-    for (int repeat = 0; repeat < 3; ++repeat) {
-      b.run();
-      EXPECT_TRUE(a.equal_bits(b)) << length;
+    for (const bool both_ways : {false, true}) {
+      GenericCase a(shape(9, 3, length), 5, true, true, both_ways);
+      GenericCase b = a;
+      a.run();
+      for (int repeat = 0; repeat < 3; ++repeat) {
+        b.run();
+        EXPECT_TRUE(a.equal_bits(b)) << length << " " << both_ways;
+      }
     }
   }
 }
 
 TEST_F(GenericMixer, RunsInsideACudaGraph) {
   for (const std::int64_t length : {1000, 8192, 40000}) {
-    GenericCase direct(shape(2, 3, length), 11);
+    GenericCase direct(shape(2, 3, length), 11, true, true, /*both_ways=*/true);
     GenericCase captured = direct;
     direct.run();
     captured.run(3);

@@ -65,12 +65,14 @@ struct MixerChannel {
   Signal bias;                 // [3]
   Signal h;
   double skip = 0.0;
+  Signal reverse;  // towards the future, lag 0 included; may be empty
 };
 struct MixerChannelGradients {
   std::vector<Signal> weight;
   Signal bias;
   Signal h;
   double skip = 0.0;
+  Signal reverse;
 };
 
 /// Forward and backward of one channel, batch rows one after the other.
@@ -80,6 +82,9 @@ class MixerOracle {
     while (points_ < 2 * length)
       points_ *= 2;
     h_spectrum_ = padded_spectrum(c_.h, points_);
+    const Spectrum reverse = padded_spectrum(c_.reverse, points_);
+    for (std::size_t k = 0; k < points_; ++k)
+      h_spectrum_[k] += std::conj(reverse[k]);
     sum_.resize(points_);
     gradients_.weight.assign(3, Signal(c_.weight[0].size()));
     gradients_.bias.assign(3, 0.0);
@@ -130,6 +135,10 @@ class MixerOracle {
 
   MixerChannelGradients gradients() {
     gradients_.h = inverse(sum_, c_.h.size());
+    Spectrum other_way = sum_;
+    for (auto& v : other_way)
+      v = std::conj(v);
+    gradients_.reverse = inverse(std::move(other_way), c_.reverse.size());
     return gradients_;
   }
 

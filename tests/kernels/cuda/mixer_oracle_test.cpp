@@ -34,7 +34,8 @@ MixerChannel channel(std::mt19937& random, std::size_t taps, std::size_t filter_
 TEST(MixerOracle, ForwardIsTheTripleLoop) {
   std::mt19937 random(1);
   for (const std::size_t length : {1UL, 2UL, 7UL, 64UL, 101UL}) {
-    const MixerChannel c = channel(random, 3, (length + 1) / 2);
+    MixerChannel c = channel(random, 3, (length + 1) / 2);
+    c.reverse = noise(random, (length + 1) / 2);
     const std::vector<Signal> p{noise(random, length), noise(random, length),
                                 noise(random, length)};
     const Signal y = MixerOracle(c, length).forward(p);
@@ -51,8 +52,12 @@ TEST(MixerOracle, ForwardIsTheTripleLoop) {
     Signal h = c.h;
     h.resize(length);
     const auto conv = hyena::oracle::long_conv(h, z);
-    for (std::size_t n = 0; n < length; ++n)
-      EXPECT_NEAR(y[n], q[0][n] * (conv.value[n] + c.skip * z[n]), 1e-11) << n;
+    for (std::size_t n = 0; n < length; ++n) {
+      double ahead = 0.0;
+      for (std::size_t j = 0; j < c.reverse.size() && n + j < length; ++j)
+        ahead += c.reverse[j] * z[n + j];
+      EXPECT_NEAR(y[n], q[0][n] * (conv.value[n] + c.skip * z[n] + ahead), 1e-11) << n;
+    }
   }
 }
 
@@ -60,6 +65,7 @@ TEST(MixerOracle, GradientsAreCentralDifferences) {
   std::mt19937 random(2);
   const std::size_t length = 12;
   MixerChannel c = channel(random, 3, 9);
+  c.reverse = noise(random, 9);
   std::vector<Signal> p{noise(random, length), noise(random, length), noise(random, length)};
   const Signal dy = noise(random, length);
   MixerOracle oracle(c, length);
@@ -91,6 +97,8 @@ TEST(MixerOracle, GradientsAreCentralDifferences) {
   }
   for (std::size_t j = 0; j < c.h.size(); ++j)
     expect(c.h[j], gradients.h[j], "dh");
+  for (std::size_t j = 0; j < c.reverse.size(); ++j)
+    expect(c.reverse[j], gradients.reverse[j], "dreverse");
   expect(c.skip, gradients.skip, "dskip");
 }
 
