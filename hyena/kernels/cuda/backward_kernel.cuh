@@ -332,12 +332,14 @@ __global__ void __launch_bounds__(kThreads, 1)
               operand, radix_t, tails_of(item), output_at, odd_buffer, fir, fir + 16, down,
               output_starts, out, channels, d, par, seams, warp, lane);
         } else {
-          if (kTail && warp == 0)
-            hand_out_tail<kFull>(operand, radix_t, a.tail, here.b, a.dy.batch, channels, d, kLogN1,
-                                 down, lane);
           gate_gradients<T, kFull, kRagged, kTail, false>(operand, radix_t, 0, output_at, 0,
                                                           fir + 32, fir + 32, down, output_starts,
                                                           out, channels, d, par, seams, warp, lane);
+          if (kTail && warp == 0) {  // read again: kept beside the gradients, it would spill
+            const InverseOperand<kFull> once_more(ExchangeAddress(exchange, warp, lane).load);
+            hand_out_tail<kFull>(once_more, radix_t, a.tail, here.b, a.dy.batch, channels, d,
+                                 kLogN1, down, lane);
+          }
         }
       }
       team_barrier(half + 1);  // this half: its inputs are used up, its seams complete
