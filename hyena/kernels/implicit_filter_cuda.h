@@ -39,7 +39,8 @@ struct FilterWindowRows {
   float shift;
 };
 
-/// Capability 9.0, and HYENA_CUDA_PATH is neither "generic" nor "composed". False also without a device.
+/// Capability 9.0, and HYENA_CUDA_PATH is neither "generic" nor "composed". False also without a
+/// device.
 [[nodiscard]] bool implicit_filter_cuda_supports(int device);
 
 void filter_sine_cuda(const FilterRows& rows, const float* freq, const float* x, float* a,

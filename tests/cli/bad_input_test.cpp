@@ -438,8 +438,8 @@ TEST(BadInput, ARefusedSweepKeepsTheRecordOfTheGrid) {
                               "[model]\nd_model = 8\nn_layer = 1\nfilter_order = 8\n"
                               "[train]\nbatch_size = 10\nepochs = 1\n[variants.hyena]\n");
   const std::string out = (folder / "out").string();
-  const std::vector<std::string> sweep{"sweep", (folder / "grid.toml").string(), "--out", out,
-                                       "--device", "cpu"};
+  const std::vector<std::string> sweep{
+      "sweep", (folder / "grid.toml").string(), "--out", out, "--device", "cpu"};
   const Outcome first = run_program(sweep);
   ASSERT_EQ(first.code, 0) << first.err;
   const std::string record = testing_support::read_text(out + "/grid.toml");
