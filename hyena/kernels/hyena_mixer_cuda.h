@@ -5,18 +5,17 @@
 //
 // Tensors   p, dp (B, 3D, L), y, dy (B, D, L): bfloat16 or float16, time contiguous, rows
 //           `row_stride` elements apart, batch and channels dense, 4-byte aligned (fastest: 16).
-//           Parameters and their gradients
-//           are dense float32: weight (3D, T) in conv1d order (the last tap weighs "now"),
-//           bias (3D), h (D, K), K <= L, skip (D).
-// Order     hyena_mixer_cuda_spectrum turns h and skip into a spectrum buffer, which the forward
-// and
-//           the backward of the same shape then read. Kept as long as h does not change.
+//           Parameters and their gradients are dense float32: weight (3D, T) in conv1d order (the
+//           last tap weighs "now"), bias (3D), h (D, K), K <= L, skip (D).
+// Order     hyena_mixer_cuda_spectrum turns h and skip into a spectrum buffer; the forward and the
+//           backward of the same shape then read it. Kept as long as h does not change.
 // Calls     asynchronous on `stream`; no allocation, no synchronisation, safe inside CUDA graphs.
 //           All pointers are device memory of the current device. Workspaces may hold anything.
 // Filters   of at most 128 taps, and up to 256 above 8192 times or where transforms would pad much,
 //           are products with a Toeplitz matrix; longer ones transforms of the whole row.
-// Numerics  fp16 operands scaled per row (short filters: per tile of a row), float32 accumulation:
-//           y within 2.1e-3 relative rms of float64 in bfloat16 (1.3e-3 in float16), from 32,777
+// Numerics  fp16 operands scaled per row (short filters: per tile of a row), float32 accumulation
+//           but for 16-point sums inside rows up to 32,776 times (docs/math/cuda_numerics.md): y
+//           within 2.1e-3 relative rms of float64 in bfloat16 (1.3e-3 in float16), from 32,777
 //           times on 2.2e-3 (1.4e-3), dp 3e-3, float32 gradients 1.5e-3, for inputs without
 //           cancellation (docs/math/cuda_numerics.md).
 //           Equal inputs give equal bits.
@@ -49,7 +48,7 @@ struct CudaMixerShape {
 /// mixer_cuda_generic.h, or the composition. Fastest: a row_stride that is a multiple of 8, and L =
 /// 2^k, k >= 10, or up to 8 more (on an H200 at most 1.13 times the time of 2^k forward, 1.16 with
 /// the backward); other lengths cost what the next power of two does. With K <= 128 the time goes
-/// with the length, in steps of 128.
+/// with the length, in steps of a tile: 256 to 1024 times.
 [[nodiscard]] bool hyena_mixer_cuda_supports(const CudaMixerShape& shape, int device);
 
 /// Bytes of the spectrum buffer and of the two workspaces; the buffers are 256-byte aligned.

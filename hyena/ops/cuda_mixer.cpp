@@ -126,6 +126,10 @@ at::Tensor make_spectrum(const Kernels& run, const kernels::CudaMixerShape& shap
   return spectrum;
 }
 
+/// Larger spectra are made in every call: that costs a transform of the filter, but a model of long
+/// float32 filters would keep 8 bytes per point of every layer.
+constexpr std::size_t kMostKept = std::size_t{512} << 20;
+
 /// Where a call's spectrum is kept: filter `o` of `filters`, or nowhere.
 struct KeptAt {
   const PreparedFilters* filters = nullptr;
@@ -153,7 +157,7 @@ struct Call {
     const auto make = [&] { return make_spectrum(run, shape, filter, stream); };
     // What a capture makes exists when the graph is replayed, not before.
     const bool keeps =
-        kept.filters != nullptr &&
+        kept.filters != nullptr && run.spectrum_bytes(shape) <= kMostKept &&
         c10::cuda::currentStreamCaptureStatusMayInitCtx() == c10::cuda::CaptureStatus::None;
     spectrum = keeps ? kept.filters->spectrum(kept.o,
                                               {shape.length, shape.filter_length, shape.batch,

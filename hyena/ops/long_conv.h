@@ -40,7 +40,7 @@ enum class LongConvAlgorithm : std::uint8_t {
 /// 2 eps log2(2L) ||h|| ||u|| per output, so a loud future leaks into a quiet past at that level.
 /// On CUDA devices of capability 9.0, bfloat16 and float16 without a reverse filter take the
 /// kernels of the mixer, with float16 operands and their errors (hyena/kernels/hyena_mixer_cuda.h);
-/// with one, in float32, and on older devices those of hyena/kernels/mixer_cuda_generic.h.
+/// with one, in float32, and on other devices those of hyena/kernels/mixer_cuda_generic.h.
 [[nodiscard]] at::Tensor long_conv(const at::Tensor& u_BDL, const at::Tensor& h_DK,
                                    const std::optional<at::Tensor>& skip_D = std::nullopt,
                                    const std::optional<at::Tensor>& reverse_DK = std::nullopt,

@@ -164,8 +164,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> long_conv_backward(
   const Operands x = ungated(kernel, u_BDL, h_DK);
   const StageGradients d =
       kernel.backward(dy_BDL, x.p_BCL, x.weight_CT, x.bias_C, as_filter(h_DK, skip_D, reverse_DK));
-  return {d.dp_BCL.narrow(1, 2 * u_BDL.size(1), u_BDL.size(1)), d.dh_MDK.squeeze(0),
-          skip_D ? d.dskip_MD.squeeze(0) : at::Tensor(),
+  // A copy: as a view, du would keep the ones' gradients alive.
+  return {d.dp_BCL.narrow(1, 2 * u_BDL.size(1), u_BDL.size(1)).clone(at::MemoryFormat::Contiguous),
+          d.dh_MDK.squeeze(0), skip_D ? d.dskip_MD.squeeze(0) : at::Tensor(),
           reverse_DK ? d.dreverse_MDK.squeeze(0) : at::Tensor()};
 }
 

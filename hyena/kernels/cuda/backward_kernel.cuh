@@ -207,7 +207,7 @@ __global__ void __launch_bounds__(kThreads, 1)
           return tail && gate_starts(s) ? tail_most(TailInShared(tails, i)) : 0.F;
         });
         team_barrier(half + 1);
-        if (tail && item + 1 < last) load_tails(item + 1);  // its buffer was read two tiles ago
+        if (tail && item + 1 < last) load_tails(item + 1);  // the tile before has read its buffer
         const TileScale<kFull> scale(maxima, kLogN1, lane);
         own_scale = scale.value;
         if (half_tid < 8)

@@ -9,7 +9,7 @@ namespace hyena::kernels::cuda {
 /// "composed" for none.
 [[nodiscard]] bool is_path(std::string_view name);
 
-/// Capability 9.0, and HYENA_CUDA_PATH is unset. False also without a device.
+/// Capability 9.0, and HYENA_CUDA_PATH is neither of these. False also without a device.
 [[nodiscard]] bool has_kernels_for(int device);
 
 }  // namespace hyena::kernels::cuda

@@ -3,9 +3,8 @@
 //   q = bias + short conv(p);  z = q_x1 q_v;  y = q_x0 * (causal conv(z, h) + skip z)
 //
 // Shapes    p (B, 3D, L) channels [x0 | x1 | v], y (B, D, L), 16-bit; filter as a spectrum buffer
-// Method    right-angle transform (docs/math/right_angle_convolution.md) of N = 256 N1 >= L points
-// as
-//           N1 x 16 x 16 on the tensor cores: fp16 operands, float32 accumulators
+// Method    right-angle transform (docs/math/right_angle_convolution.md), N = 256 N1 >= L points as
+//           N1 x 16 x 16 on the tensor cores: fp16 operands, float32 sums over n1, fp16 in rows
 // Mapping   one block per SM, two teams of 8 warps, each with its own tile (tile.cuh); blocks own
 //           contiguous ranges of (channel, tile), so the spectrum is loaded once per channel.
 //           A tile: gate + radix N1 -> exchange -> one warp per k1: 256 points, product, inverse ->

@@ -1,7 +1,6 @@
 // Long rows of the generic mixer, first and last step: the halvings that columns share.
 //
-//   split: z (or g, or filters) of a row as 2^a rows of 4096 points -> the first a halvings ->
-//   scratch
+//   split: z (or g, or filters), 2^a rows of 4096 points -> the first a halvings -> scratch
 //   merge: scratch -> the same undone -> y = q_x0 c, plain floats, or gradients of filters
 //
 // Shapes    scratch (items, N) complex, N = 4096 * 2^a, a = 1 .. 10, in the order of time

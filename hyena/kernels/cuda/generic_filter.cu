@@ -1,14 +1,15 @@
 // Filters of rows of at most 8192 points: their spectra, and their gradients from correlations.
 //
 //   H = transform(h + skip at lag 0 - i reverse from the end) / N
-//   dh = Re inverse(S), dreverse = -Im inverse(S) from the end; S = sum over shares of sum_b
-//   conj(Z)
-//   G
+//   dh = Re inverse(S), dreverse = -Im inverse(S) from the end
+//   S = sum over shares of sum_b conj(Z) G
 //
-// Shapes    h, reverse and gradients (D, K) float32, zeros beyond K; spectrum, correlation as in
-// generic_fft.cuh Method    half of generic_forward.cu each Mapping   one block per channel Budget
-// spectrum: 4 bytes read per tap, 8 written per point; gradient: 8 read for each share,
-//           4 written per tap
+// Shapes    h, reverse and gradients (D, K) float32, zeros beyond K; spectrum and correlation in
+//           the order of generic_fft.cuh
+// Method    half of generic_forward.cu each
+// Mapping   one block per channel
+// Budget    spectrum: 4 bytes read per tap, 8 written per point; gradient: 8 read for each share, 4
+//           written per tap
 // Numerics  float32; the shares are added in order; hyena/kernels/mixer_cuda_generic.h
 // Bounds    any K <= N
 // Tested by tests/kernels/cuda/mixer_generic_test.cpp against float64

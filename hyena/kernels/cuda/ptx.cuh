@@ -104,9 +104,6 @@ __device__ __forceinline__ uint32_t ldg32(const void* p) {
   asm volatile("ld.global.nc.u32 %0,[%1];" : "=r"(v) : "l"(p));
   return v;
 }
-__device__ __forceinline__ void prefetch_to_l2(const void* p) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
-}
 /// Zero where `exists` is false; without a branch, so that one load need not wait for another.
 __device__ __forceinline__ uint32_t ldg32_if(const void* p, bool exists) {
   uint32_t v;
