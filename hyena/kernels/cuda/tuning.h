@@ -10,9 +10,9 @@ namespace hyena::kernels::cuda {
 constexpr int kForwardTeams = 2;
 constexpr int kTeamThreads = 256;
 
-/// Whether rows in clusters of 2^kLogC blocks sum in fp16 (row_dft): 4 % of the forward, and fewer
-/// spills in the backward. Not with eight blocks: the longest chain of roundings has nothing left
-/// to give (docs/math/cuda_numerics.md). 2026-11-27, H200.
+/// Whether rows in clusters of 2^kLogC blocks sum in fp16 (row_dft): 8 % of the forward with two
+/// rows in flight, and fewer spills in the backward. Not with eight blocks: the longest chain of
+/// roundings has nothing left to give (docs/math/cuda_numerics.md). 2026-11-27, H200.
 template <int kLogC>
 constexpr bool kHalfRows = kLogC < 3;
 

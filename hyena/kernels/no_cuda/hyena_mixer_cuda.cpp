@@ -2,6 +2,7 @@
 #include "hyena/kernels/hyena_mixer_cuda.h"
 
 #include "hyena/base/error.h"
+#include "hyena/kernels/mixer_cuda_generic.h"
 
 namespace hyena::kernels {
 namespace {
@@ -40,6 +41,38 @@ void hyena_mixer_cuda_backward(const CudaMixerShape& /*shape*/, const void* /*dy
                                const void* /*p*/, const float* /*weight*/, const float* /*bias*/,
                                const void* /*spectrum*/, const CudaMixerGradients& /*gradients*/,
                                void* /*workspace*/, CUstream_st* /*stream*/) {
+  refuse();
+}
+
+bool hyena_mixer_cuda_generic_supports(const CudaMixerShape& /*shape*/, int /*device*/) {
+  return false;
+}
+std::size_t hyena_mixer_cuda_generic_spectrum_bytes(const CudaMixerShape& /*shape*/) {
+  refuse();
+}
+std::size_t hyena_mixer_cuda_generic_forward_workspace(const CudaMixerShape& /*shape*/) {
+  refuse();
+}
+std::size_t hyena_mixer_cuda_generic_backward_workspace(const CudaMixerShape& /*shape*/) {
+  refuse();
+}
+void hyena_mixer_cuda_generic_spectrum(const CudaMixerShape& /*shape*/, const float* /*h_DK*/,
+                                       const float* /*skip_D*/, const float* /*reverse_DK*/,
+                                       void* /*spectrum*/, CUstream_st* /*stream*/) {
+  refuse();
+}
+void hyena_mixer_cuda_generic_forward(const CudaMixerShape& /*shape*/, const void* /*p*/,
+                                      const float* /*weight*/, const float* /*bias*/,
+                                      const void* /*spectrum*/, void* /*y*/, void* /*workspace*/,
+                                      CUstream_st* /*stream*/) {
+  refuse();
+}
+void hyena_mixer_cuda_generic_backward(const CudaMixerShape& /*shape*/, const void* /*dy*/,
+                                       const void* /*p*/, const float* /*weight*/,
+                                       const float* /*bias*/, const void* /*spectrum*/,
+                                       const CudaMixerGradients& /*gradients*/,
+                                       float* /*dreverse_DK*/, void* /*workspace*/,
+                                       CUstream_st* /*stream*/) {
   refuse();
 }
 
