@@ -18,11 +18,15 @@
 
 namespace hyena::kernels::cuda {
 
-constexpr int kSeamHalf = 3 * 8 * kTileRows * 8;  // float2 of [part][warp][row]
-constexpr int kSeamBytes = 2 * kSeamHalf;         // partial sums, then the first two dq
+// float2 of [part][segment of 32 times][row]: partial sums, then the first two dq.
+template <int kRows>
+constexpr int kSeamHalf = 3 * 8 * kRows * 8;
+template <int kRows>
+constexpr int kSeamBytes = 2 * kSeamHalf<kRows>;
 
-__device__ __forceinline__ uint32_t seam(uint32_t buffer, int part, int warp, int row) {
-  return buffer + ((part * 8 + warp) * kTileRows + row) * 8;
+template <int kRows>
+__device__ __forceinline__ uint32_t seam(uint32_t buffer, int part, int segment, int row) {
+  return buffer + ((part * 8 + segment) * kRows + row) * 8;
 }
 
 /// Where gradients go: elements n .. of a row, as many as exist.
@@ -51,6 +55,7 @@ struct GradientWriter {
 /// ... of a tile of batch rows from b0.
 template <class T, bool kFull, bool kRagged>
 struct GradientTile : GradientWriter<T, kRagged> {
+  static constexpr int kRows = Tile<kFull>::kRows;
   int b0, log_n1;
 
   __device__ __forceinline__ int batch(int row) const { return b0 + (row >> log_n1); }
@@ -72,11 +77,11 @@ struct GradientTile : GradientWriter<T, kRagged> {
   }
 };
 
-/// dp of 2 x 4 values of dq (times 16 q + 4 t + j of this warp's 32), row `row`.
+/// dp of 2 x 4 values of dq (times 16 q + 4 t + j of 32), row `row`.
 template <class T, class Out>
 __device__ __forceinline__ void transposed_fir(const Out& out, const float (&dq)[2][4],
                                                const Fir& w, int part, int channel, int row,
-                                               uint32_t seams, int warp, int lane) {
+                                               uint32_t seams, int segment, int lane) {
   const int t = lane & 3;
   float next[2][2];
   const int source = (lane & 28) | ((t + 1) & 3);
@@ -97,16 +102,17 @@ __device__ __forceinline__ void transposed_fir(const Out& out, const float (&dq)
     words[q][0] = Element<T>::pack(y[0], y[1]);
     words[q][1] = Element<T>::pack(y[2], y[3]);
     if (q == 1 && t == 3)
-      sts64(seam(seams, part, warp, row), __float_as_uint(y[2]), __float_as_uint(y[3]));
+      sts64(seam<Out::kRows>(seams, part, segment, row), __float_as_uint(y[2]),
+            __float_as_uint(y[3]));
   }
   if (t == 0)
-    sts64(seam(seams, part, warp, row) + kSeamHalf, __float_as_uint(dq[0][0]),
-          __float_as_uint(dq[0][1]));
+    sts64(seam<Out::kRows>(seams, part, segment, row) + kSeamHalf<Out::kRows>,
+          __float_as_uint(dq[0][0]), __float_as_uint(dq[0][1]));
   // Pairs of lanes trade halves: 16-byte stores. The seam's two times are overwritten later.
   const bool odd = (t & 1) != 0;
   const uint32_t r0 = __shfl_xor_sync(~0U, odd ? words[0][0] : words[1][0], 1);
   const uint32_t r1 = __shfl_xor_sync(~0U, odd ? words[0][1] : words[1][1], 1);
-  out.store8(channel, row, 32 * warp + (t & 1) * 16 + (t >> 1) * 8,
+  out.store8(channel, row, 32 * segment + (t & 1) * 16 + (t >> 1) * 8,
              odd ? make_uint4(r0, r1, words[1][0], words[1][1])
                  : make_uint4(words[0][0], words[0][1], r0, r1));
 }
@@ -139,44 +145,45 @@ __device__ __forceinline__ void input_gradients(float (&da)[4], float (&db)[4], 
 /// dq of the two times behind them.
 template <class T, class Out>
 __device__ __forceinline__ void finish_seam(const Out& out, const Fir& f, uint2 behind, int part,
-                                            int channel, int row, uint32_t seams, int warp) {
-  const uint2 partial = lds64(seam(seams, part, warp, row));
+                                            int channel, int row, uint32_t seams, int segment) {
+  const uint2 partial = lds64(seam<Out::kRows>(seams, part, segment, row));
   const float n0 = __uint_as_float(behind.x);
   const float n1 = __uint_as_float(behind.y);
   const float y0 = fmaf(f.w0, n0, __uint_as_float(partial.x));
   const float y1 = fmaf(f.w0, n1, fmaf(f.w1, n0, __uint_as_float(partial.y)));
-  out.store2(channel, row, 32 * warp + 30, Element<T>::pack(y0, y1));
+  out.store2(channel, row, 32 * segment + 30, Element<T>::pack(y0, y1));
 }
 
 /// The whole last phase of one half-block: half 0 makes dq_x0 from c, half 1 dq_x1 and dq_v from
 /// du.
 /// `tails`: rows of the tile in shared memory (kTail). `in`: the pair of inputs (x0, dy) or (x1,
-/// v), plus `offset`. `down(i, r)`: factor of c or du.
-template <class T, bool kFull, bool kRagged, bool kTail, bool kDu, class Down, class Starts>
+/// v), plus `offset`. `down(r)`: factor of c or du.
+template <class T, bool kFull, bool kRagged, bool kTail, bool kDu, class Down>
 __device__ __forceinline__ void gate_gradients(
-    const InverseOperand<kFull>& operand, const uint4 (&radix_t)[2][2], uint32_t tails,
-    const OutputAddress<kFull>& in, uint32_t offset, uint32_t fir_a, uint32_t fir_b, Down down,
-    Starts starts, const GradientTile<T, kFull, kRagged>& out, int channels, int channel,
+    const StepOperands<kFull>& operands, uint4 (&radix_t)[2][2], const Tables* tables,
+    uint32_t tails, const OutputAddress<kFull>& in, uint32_t offset, uint32_t fir_a, uint32_t fir_b,
+    Down down, const GradientTile<T, kFull, kRagged>& out, int channels, int channel,
     float (&par)[8], uint32_t seams, int warp, int lane) {
+  using In = OutputAddress<kFull>;
   const int g = lane >> 2;
   const int t = lane & 3;
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
+  auto step = [&](const InverseOperand<kFull>& operand, int i) {
     float acc[2][2][4];
     operand.multiply(acc, radix_t, i);
+    const int segment = Tile<kFull>::segment(warp, i);
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const int row = OutputAddress<kFull>::row(i, r, g);
+      const int row = In::row(i, r, g);
       const Fir fa(fir_a);
       const Fir fb(kDu ? fir_b : fir_a);
-      const float factor = down(i, r);
+      const float factor = down(r);
       float da[2][4];
       float db[2][4];
 #pragma unroll
       for (int q = 0; q < 2; ++q) {
-        const bool edge = q == 0 && starts(i, r, row);
+        const bool edge = q == 0 && In::starts(i, r, out.log_n1, warp, lane);
         const uint2 xa = lds64(in.times(i, r, q) + offset);
-        const uint2 xb = lds64(in.times(i, r, q) + offset + kInputBytes);
+        const uint2 xb = lds64(in.times(i, r, q) + offset + In::kInputBytes);
         uint32_t ha = lds32(in.halo(i, r, q) + offset);
         if (edge) ha = 0U;
         float a[6];
@@ -185,14 +192,14 @@ __device__ __forceinline__ void gate_gradients(
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
           d[j] = acc[q][j >> 1][2 * r + (j & 1)] * factor;
-          if (kRagged && out.time(row) + 32 * warp + 16 * q + 4 * t + j >= out.dp.length)
+          if (kRagged && out.time(row) + 32 * segment + 16 * q + 4 * t + j >= out.dp.length)
             d[j] = 0.F;
         }
-        if (kTail && kDu && q == 0 && warp == 0 && t < 2 && out.starts(row))
+        if (kTail && kDu && q == 0 && segment == 0 && t < 2 && out.starts(row))
           add_tail_gradient(d, TailInShared(tails, row >> out.log_n1), t);
         uint32_t hb = 0;
         if (kDu) {
-          hb = lds32(in.halo(i, r, q) + offset + kInputBytes);
+          hb = lds32(in.halo(i, r, q) + offset + In::kInputBytes);
           if (edge) hb = 0U;
         }
         float b[6];
@@ -200,8 +207,20 @@ __device__ __forceinline__ void gate_gradients(
         input_gradients<kDu>(da[q], db[q], d, a, b, fa, fb, par);
       }
       constexpr int kPart = kDu ? 1 : 0;
-      transposed_fir<T>(out, da, fa, kPart, kPart * channels + channel, row, seams, warp, lane);
-      if (kDu) transposed_fir<T>(out, db, fb, 2, 2 * channels + channel, row, seams, warp, lane);
+      transposed_fir<T>(out, da, fa, kPart, kPart * channels + channel, row, seams, segment, lane);
+      if (kDu) transposed_fir<T>(out, db, fb, 2, 2 * channels + channel, row, seams, segment, lane);
+    }
+  };
+  if constexpr (kFull) {
+    step(operands(0), 0);
+    step(operands(1), 1);
+  } else {
+    // Two blocks share the instruction cache out of step: with this unrolled, a sixth of the
+    // backward's cycles waits for instructions (2026-11-28, H100).
+#pragma unroll 1
+    for (int i = 0; i < 2; ++i) {
+      load_inverse_matrix<false>(radix_t, tables, warp, i, lane);
+      step(operands(i), i);
     }
   }
 }
@@ -210,9 +229,10 @@ __device__ __forceinline__ void gate_gradients(
 /// bias], and (fused kernels) the spectrum of dh in fragment order.
 constexpr int kParameterSums = 12;
 
-/// Sums `par` over the warps in fixed order: store(i, sum), i < kParameterSums. All 16 warps;
-/// `scratch`: 512 bytes of shared memory that nobody else uses until the next barrier.
-template <class Store>
+/// Sums `par` over the warps in fixed order: store(i, sum), i < kParameterSums. All warps of two
+/// halves of kWarps; `scratch`: 512 bytes of shared memory that nobody else uses until the next
+/// barrier.
+template <int kWarps = 8, class Store>
 __device__ __forceinline__ void add_parameter_sums(float (&par)[8], float* scratch, int tid,
                                                    Store store) {
 #pragma unroll
@@ -228,8 +248,8 @@ __device__ __forceinline__ void add_parameter_sums(float (&par)[8], float* scrat
   __syncthreads();
   if (tid < kParameterSums) {
     float sum = 0.F;
-    for (int w = 0; w < 8; ++w)
-      sum += scratch[(tid < 4 ? w : 8 + w) * 8 + (tid < 4 ? tid : tid - 4)];
+    for (int w = 0; w < kWarps; ++w)
+      sum += scratch[(tid < 4 ? w : kWarps + w) * 8 + (tid < 4 ? tid : tid - 4)];
     store(tid, sum);
   }
 }

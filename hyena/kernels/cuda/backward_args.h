@@ -12,6 +12,12 @@
 
 namespace hyena::kernels::cuda {
 
+/// Rows of 256 points that a block leaves: those of its tile, of which a warp adds its two up to 8
+/// k1.
+__host__ __device__ constexpr int sum_rows(int log_n1) {
+  return log_n1 == 5 ? 32 : log_n1 == 4 ? 16 : 8;
+}
+
 template <class T>
 struct BackwardArgs {
   Tensor<const T> p;
@@ -20,7 +26,7 @@ struct BackwardArgs {
   ShortConv conv;
   SpectrumView filter;
   bool wide;              // rows are 16-byte aligned
-  float2* sums;           // [channels + blocks][8192] partial spectra of dh
+  float2* sums;           // [channels + blocks][sum_rows][256] partial spectra of dh
   float* parameter_sums;  // [channels + blocks][12]: x0, x1, v x 3 taps and bias
   TailView tail;
 };

@@ -195,9 +195,19 @@ __device__ __forceinline__ void radix_columns(const uint32_t (&zb)[4][4], uint32
     }
 }
 
-/// The way back: an operand as that of rows that share a tile, of all 32 k, and its products.
-struct ColumnOperand : InverseOperand<false> {
-  using InverseOperand<false>::InverseOperand;
+/// The way back: rows of the exchange buffer as operands, [n2][chunk][k1 block], and their
+/// products.
+struct ColumnOperand {
+  uint32_t re[2][2][4], im[2][2][4];
+  __device__ __forceinline__ explicit ColumnOperand(uint32_t load) {
+#pragma unroll
+    for (int q = 0; q < 2; ++q)
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        ldmatrix_trans(re[q][c], load ^ (32 * q + 16 * c));
+        ldmatrix_trans(im[q][c], (load ^ (32 * q + 16 * c)) + kPlaneBytes);
+      }
+  }
   /// Imaginary part: acc[j >> 1][j & 1] is time 4 t + j of row m = g.
   __device__ __forceinline__ void imaginary(float (&acc)[2][4], uint32_t matrix, int lane) const {
 #pragma unroll

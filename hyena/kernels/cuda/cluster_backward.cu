@@ -39,7 +39,7 @@ constexpr int kExponentOffset = kMaximaOffset + 2 * 64;  // [z, g, S][tau]
 constexpr int kMostOffset = kExponentOffset + 3 * 32;    // of rows of z and g
 constexpr int kBarrierOffset = kMostOffset + 8;          // inputs, rows, planes, seams, read; S
 constexpr int kSeamOffset = kEdgeOffset + kInputBytes + 128;
-constexpr int kBehindOffset = kSeamOffset + kSeamBytes;  // [part][row] dq of the next n1
+constexpr int kBehindOffset = kSeamOffset + kSeamBytes<kTileRows>;  // [part][row] dq of the next n1
 constexpr int kParameterOffset = kBehindOffset + 3 * kTileRows * 8;  // [tau][kParameterSums]
 constexpr int kSharedBytes = kParameterOffset + 8 * kParameterSums * 4;
 static_assert(kBarrierOffset + 88 <= kEdgeOffset + kInputBytes);
@@ -189,7 +189,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     uint32_t zb[4][4];
     scaled_operands(zb, z, up);
     radix_columns<kLogC>(
-        zb, base + kRadixOffset, ExchangeAddress(h.planes(turn), h.warp(), h.lane()).store,
+        zb, base + kRadixOffset, ExchangeAddress<>(h.planes(turn), h.warp(), h.lane()).store,
         h.rows() - h.planes(turn), place.rank, h.lane(), [&](float(&x)[4][4], int) {
           if (!tail || (h.lane() & 3) != 0) return;
           const float gain = 0.125F / (1 << ((kLogC + 1) / 2));
@@ -322,7 +322,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         __syncwarp();
         if (h.tid == 0) expect_planes(h);
         if (h.warp() == 0 && next_d < channels) send(h, turn + 1);
-        const uint32_t operand = ExchangeAddress(h.planes(turn), h.warp(), lane).load;
+        const uint32_t operand = ExchangeAddress<>(h.planes(turn), h.warp(), lane).load;
         const uint32_t matrix = base + kRadixOffset + 4096;
         if (h.half != 0) {
           cluster_gradients<T, kLogC, kRagged, kTail, true>(
@@ -351,7 +351,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         if (w == 0 && to_row >= 0)
           for (int part = h.half; part <= 2 * h.half; ++part)
             remote_store(remote_address(base + kBehindOffset + (part * kTileRows + to_row) * 8, to),
-                         lds64(seam(seams, part, 0, row) + kSeamHalf),
+                         lds64(seam<kTileRows>(seams, part, 0, row) + kSeamHalf<kTileRows>),
                          remote_address(h.bar_seams(), to));
         if (w == 7) {
           mbarrier_wait(h.bar_seams(), phase);
@@ -359,12 +359,13 @@ __global__ void __launch_bounds__(kThreads, 1)
           if (row == 0) expect_seams(h);
         }
         for (int part = h.half; part <= 2 * h.half; ++part) {
-          uint2 behind = lds64(w < 7 ? seam(seams, part, w + 1, row) + kSeamHalf
-                                     : base + kBehindOffset + (part * kTileRows + row) * 8);
+          uint2 behind =
+              lds64(w < 7 ? seam<kTileRows>(seams, part, w + 1, row) + kSeamHalf<kTileRows>
+                          : base + kBehindOffset + (part * kTileRows + row) * 8);
           if (kTail && w == 7 && row == 31 && place.rank == kC - 1) {
             const int64_t tensor_row = static_cast<int64_t>(b) * channels + d;
             behind = tail_seam(a.tail, tensor_row, TailInMemory{a.tail, tensor_row}, part,
-                               lds64(seam(seams, part, w, row)));
+                               lds64(seam<kTileRows>(seams, part, w, row)));
           }
           finish_seam<T>(out, Fir(fir + (part == 0 ? 32 : 16 * (part - 1))), behind, part,
                          part * channels + d, row, seams, w);
@@ -437,7 +438,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       if (tid < 32) exchange_slices<kLogC>(from, planes, bar_sums, place.rank, tid);
       mbarrier_wait(bar_sums, channel_turn & 1);
       __syncwarp();
-      const ColumnOperand operand(ExchangeAddress(planes, h.warp(), lane).load);
+      const ColumnOperand operand(ExchangeAddress<>(planes, h.warp(), lane).load);
       const float factor = __uint_as_float(static_cast<uint32_t>(127 + s.gain_exponent()) << 23) *
                            inverse_scale(scale);
       float* const dh = a.to.dh_DK + d * a.filter_stride;

@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     uint32_t zb[4][4];
     scaled_operands(zb, z, up);
     if (kFilter && turn > 0) cluster_wait();
-    radix_columns<kLogC>(zb, base + kRadixOffset, ExchangeAddress(planes, warp, lane).store,
+    radix_columns<kLogC>(zb, base + kRadixOffset, ExchangeAddress<>(planes, warp, lane).store,
                          rows - planes, place.rank, lane);
     fence_async();
     __syncthreads();
@@ -154,7 +154,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     const int d = row / batches;
     const int b = row - d * batches;
     const uint32_t planes = base + (turn & 1) * kExchangeBytes;
-    const uint32_t row_at = ExchangeAddress::row(rows, place.k(0, warp), lane);
+    const uint32_t row_at = ExchangeAddress<>::row(rows, place.k(0, warp), lane);
 
     // ---- rows: twist and spectrum come one row ahead
     constexpr bool kHalf = !kFilter && kHalfRows<kLogC>;
@@ -272,7 +272,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     if (warp == 0 && row + 1 < last) send(turn + 1);
 
     // ---- output, while the next one goes
-    const ColumnOperand operand(ExchangeAddress(planes, warp, lane).load);
+    const ColumnOperand operand(ExchangeAddress<>(planes, warp, lane).load);
     __syncwarp();
     if (lane == 0) mbarrier_arrive(bar_read);
     Fir f0(fir + 32 + 16 * (turn & 1));

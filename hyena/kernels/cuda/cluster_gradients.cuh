@@ -12,6 +12,7 @@ namespace hyena::kernels::cuda {
 /// Gradients of a tile of a cluster.
 template <class T, int kLogC, bool kRagged>
 struct ClusterGradients : GradientWriter<T, kRagged> {
+  static constexpr int kRows = kTileRows;
   int batch;
   ClusterPlace<kLogC> place;
   __device__ __forceinline__ void store8(int channel, int row, int offset, uint4 v) const {
@@ -33,7 +34,7 @@ struct WarpRow {
     row = (k1 << kLogC) + slice;
   }
   __device__ __forceinline__ uint32_t points(uint32_t rows, int lane) const {
-    return ExchangeAddress::row(rows, k1, lane) + offset;
+    return ExchangeAddress<>::row(rows, k1, lane) + offset;
   }
 };
 

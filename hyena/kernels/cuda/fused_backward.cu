@@ -39,13 +39,13 @@ __global__ void __launch_bounds__(kFilterThreads) finish_gradients(const FinishA
   for (int u0 = tid; u0 < kPoints; u0 += kUnroll * kFilterThreads) {
     float2 sum[kUnroll] = {};
     for (int b = slots.first; b <= slots.last; ++b)
-      for (int row = 0; row < kTileRows; row += kN1)
+      for (int row = 0; row < sum_rows(kLogN1); row += kN1)
 #pragma unroll
         for (int i = 0; i < kUnroll; ++i) {
           const int u = u0 + i * kFilterThreads;
           if (u < kPoints) {
             const float2 v =
-                __ldg(a.sums + static_cast<int64_t>(d + b) * kTilePoints + row * 256 + u);
+                __ldg(a.sums + (static_cast<int64_t>(d + b) * sum_rows(kLogN1) + row) * 256 + u);
             sum[i].x += v.x;
             sum[i].y += v.y;
           }
@@ -81,23 +81,23 @@ void finish(const FinishArgs& a, cudaStream_t stream) {
   check(cudaGetLastError(), "launch of the mixer's filter gradient kernel");
 }
 
-int tile_groups(const MixerProblem& m) {
-  const int tile_batch = kTileRows >> m.log_n1;
-  return (static_cast<int>(m.shape.batch) + tile_batch - 1) / tile_batch;
-}
 /// Every block must own a tile: a slot of one that does not would never be written.
 int grid(const MixerProblem& m) {
-  return static_cast<int>(std::min<int64_t>(m.multiprocessors, m.shape.channels * tile_groups(m)));
+  const int at_once = m.multiprocessors * (m.log_n1 == 5 ? 1 : kBackwardBlocks);
+  return static_cast<int>(std::min<int64_t>(at_once, m.shape.channels * m.tile_groups()));
 }
 
 std::size_t slots(const MixerProblem& m) {
-  return static_cast<std::size_t>(m.shape.channels) + static_cast<std::size_t>(m.multiprocessors);
+  return m.channels() + static_cast<std::size_t>(grid(m));
+}
+std::size_t slot_points(const MixerProblem& m) {
+  return static_cast<std::size_t>(sum_rows(m.log_n1)) * 256;
 }
 
 template <class T>
 void run(const MixerProblem& m, const BackwardCall& call) {
   auto* sums = static_cast<float2*>(call.workspace);
-  auto* parameter_sums = reinterpret_cast<float*>(sums + slots(m) * kTilePoints);
+  auto* parameter_sums = reinterpret_cast<float*>(sums + slots(m) * slot_points(m));
   const bool ragged = !m.bulk(call.p, call.dy, call.gradients.dp_BCL);
   const BackwardArgs<T> a{m.input<T>(call.p, 3),
                           m.input<T>(call.dy, 1),
@@ -112,8 +112,8 @@ void run(const MixerProblem& m, const BackwardCall& call) {
   const CUtensorMap map_dy = ragged ? CUtensorMap{} : m.tensor_map(call.dy, 1);
   launch_backward(a, m.log_n1, ragged, grid(m), map_p, map_dy, call.stream);
   const FinishArgs f{
-      sums,           parameter_sums, call.gradients, static_cast<int>(m.shape.channels),
-      m.shape.taps,   tile_groups(m), grid(m),        m.shape.filter_length,
+      sums,           parameter_sums,  call.gradients, static_cast<int>(m.shape.channels),
+      m.shape.taps,   m.tile_groups(), grid(m),        m.shape.filter_length,
       m.filter_stride};
   switch (m.log_n1) {
     case 2:
@@ -130,7 +130,7 @@ void run(const MixerProblem& m, const BackwardCall& call) {
 }  // namespace
 
 std::size_t fused_backward_workspace(const MixerProblem& m) {
-  return slots(m) * (kTilePoints * sizeof(float2) + kParameterSums * sizeof(float));
+  return slots(m) * (slot_points(m) * sizeof(float2) + kParameterSums * sizeof(float));
 }
 
 void fused_backward(const MixerProblem& m, const BackwardCall& call) {

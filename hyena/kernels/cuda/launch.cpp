@@ -129,7 +129,7 @@ CUtensorMap MixerProblem::tensor_map(const void* data, int parts) const {
   const cuuint64_t dim[5] = {64, static_cast<cuuint64_t>(shape.length / 256),
                              static_cast<cuuint64_t>(shape.batch), 4, channels};
   const cuuint64_t stride[4] = {512, channels * row, 128, row};
-  const cuuint32_t box[5] = {64, box_rows, static_cast<cuuint32_t>(kTileRows) / box_rows, 4, 1};
+  const cuuint32_t box[5] = {64, box_rows, static_cast<cuuint32_t>(tile_rows()) / box_rows, 4, 1};
   return encode_tensor_map(data, dim, stride, box, CU_TENSOR_MAP_SWIZZLE_128B);
 }
 
@@ -164,7 +164,8 @@ std::size_t round_up(std::size_t bytes) {
 }
 // The tail's part of a buffer stands behind the rest.
 std::size_t spectrum_bytes(const MixerProblem& m) {
-  return round_up(m.is_long() ? split_spectrum_bytes(m) : SpectrumView::bytes(m.channels()));
+  return round_up(m.is_long() ? split_spectrum_bytes(m)
+                              : SpectrumView::bytes(m.channels(), m.log_n1));
 }
 std::size_t forward_bytes(const MixerProblem& m) {
   return m.is_long() ? round_up(split_forward_workspace(m)) : 0;

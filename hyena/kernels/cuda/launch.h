@@ -46,6 +46,12 @@ struct MixerProblem {
   /// Longer rows than one tile: split.h.
   [[nodiscard]] bool is_long() const { return shape.length > kTilePoints; }
   [[nodiscard]] std::size_t channels() const { return static_cast<std::size_t>(shape.channels); }
+  /// Rows of 256 points in a tile of rows of at most 8192, and the tiles of a channel.
+  [[nodiscard]] int tile_rows() const { return log_n1 == 5 ? kTileRows : kTileRows / 2; }
+  [[nodiscard]] int tile_groups() const {
+    const int batch = tile_rows() >> log_n1;
+    return (static_cast<int>(shape.batch) + batch - 1) / batch;
+  }
   /// Whether all rows of these tensors are 16-byte aligned.
   [[nodiscard]] bool wide(const void* a, const void* b, const void* c = nullptr) const;
   /// Whether the copy engine can fetch whole tiles: aligned, and no tile is ragged.

@@ -226,9 +226,10 @@ __device__ __forceinline__ void wgmma_complex_pair_half(
 }
 
 // ------------------------------------------------------------------------------ synchronisation
-/// Barrier of 256 threads; every team of a block has its own `id` >= 1.
+/// Barrier of a team; every team of a block has its own `id` >= 1.
+template <int kThreads = 256>
 __device__ __forceinline__ void team_barrier(int id) {
-  asm volatile("bar.sync %0, 256;" ::"r"(id) : "memory");
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "n"(kThreads) : "memory");
 }
 __device__ __forceinline__ void mbarrier_init(uint32_t bar, uint32_t count) {
   asm volatile("mbarrier.init.shared.b64 [%0],%1;" ::"r"(bar), "r"(count));

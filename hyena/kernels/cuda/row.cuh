@@ -14,9 +14,13 @@
 
 namespace hyena::kernels::cuda {
 
-/// DFT16 / 4 (re, im, -im) as A operand and the 256-point twiddle, per lane.
-struct RowConstants {
-  uint32_t re[4], im[4], minus_im[4], twiddle_re[4], twiddle_im[4];
+/// DFT16 / 4, which may have a diagonal beside it, as A operand, per lane.
+struct DftMatrix {
+  uint32_t re[4], im[4], minus_im[4];
+};
+/// The same with the 256-point twiddle.
+struct RowConstants : DftMatrix {
+  uint32_t twiddle_re[4], twiddle_im[4];
 };
 
 /// This lane's constants from shared memory, where the tables' `row` begins at `table`.
@@ -66,10 +70,20 @@ __device__ __forceinline__ void load_fragment(RowData& x, const uint4* from) {
   x.im[3] = im.w;
 }
 
+/// The matrix that short_row_forward takes, from `first` of the tables.
+__device__ __forceinline__ void first_matrix(DftMatrix& a, const RowData& x) {
+#pragma unroll
+  for (int q = 0; q < 4; ++q) {
+    a.re[q] = x.re[q];
+    a.im[q] = x.im[q];
+    a.minus_im[q] = x.im[q] ^ 0x80008000U;
+  }
+}
+
 /// x <- DFT16 x, over the digit that the registers' order makes the rows of operand B.
 /// kHalf: sums in fp16, so that nothing has to be packed; each is rounded twice instead of once.
 template <bool kHalf, bool kInverse>
-__device__ __forceinline__ void row_dft(RowData& x, const RowConstants& k) {
+__device__ __forceinline__ void row_dft(RowData& x, const DftMatrix& k) {
   const uint32_t(&im_to_re)[4] = kInverse ? k.im : k.minus_im;
   const uint32_t(&re_to_im)[4] = kInverse ? k.minus_im : k.im;
   constexpr int kFirst = kInverse ? 1 : 2;  // register of column block q: kFirst q, and + kSecond
@@ -110,6 +124,13 @@ __device__ __forceinline__ void row_dft(RowData& x, const RowConstants& k) {
   }
 }
 
+template <bool kConjugate>
+__device__ __forceinline__ void row_product(RowData& x, const RowData& factor) {
+#pragma unroll
+  for (int q = 0; q < 4; ++q)
+    multiply<kConjugate>(x.re[q], x.im[q], factor.re[q], factor.im[q]);
+}
+
 /// First twiddle, DFT over n2, 256-point twiddle. The DFT over n3 (wgmma) must follow.
 template <bool kHalf = false>
 __device__ __forceinline__ void row_forward(RowData& x, const RowData& twist,
@@ -123,6 +144,21 @@ __device__ __forceinline__ void row_forward(RowData& x, const RowData& twist,
     multiply<false>(x.re[q], x.im[q], k.twiddle_re[q], k.twiddle_im[q]);
 }
 
+/// Rows that share a tile: the first twiddle is in the matrix, as far as it depends on n2, and in
+/// the 256-point twiddle.
+__device__ __forceinline__ void short_row_forward(RowData& x, const DftMatrix& first,
+                                                  const RowData& twiddle) {
+  row_dft<true, false>(x, first);
+  row_product<false>(x, twiddle);
+}
+/// Inverse DFT over k3 and twiddle; what depends on n2 is left to the inverse radix N1. The DFT
+/// over k2 (wgmma) must follow.
+__device__ __forceinline__ void short_row_inverse(RowData& x, const DftMatrix& k,
+                                                  const RowData& twiddle) {
+  row_dft<true, true>(x, k);
+  row_product<true>(x, twiddle);
+}
+
 /// Times the spectrum (or its conjugate).
 template <bool kConjugate>
 __device__ __forceinline__ void row_product(RowData& x, const float (&cr)[2][4],
@@ -134,13 +170,6 @@ __device__ __forceinline__ void row_product(RowData& x, const float (&cr)[2][4],
       pack_multiply<kConjugate>(x.re[2 * q + r], x.im[2 * q + r], cr[q][2 * r], cr[q][2 * r + 1],
                                 ci[q][2 * r], ci[q][2 * r + 1], spectrum.re[2 * q + r],
                                 spectrum.im[2 * q + r]);
-}
-
-template <bool kConjugate>
-__device__ __forceinline__ void row_product(RowData& x, const RowData& spectrum) {
-#pragma unroll
-  for (int q = 0; q < 4; ++q)
-    multiply<kConjugate>(x.re[q], x.im[q], spectrum.re[q], spectrum.im[q]);
 }
 
 /// Inverse DFT over k3 and 256-point twiddle. The one over k2 (wgmma) must follow.
@@ -189,6 +218,26 @@ __device__ __forceinline__ void store_row(const RowData& y, const RowData& twist
   untwist_row(x, y, twist);
   stmatrix_trans(at, x.re);
   stmatrix_trans(at + kImaginary, x.im);
+}
+
+/// Back to the exchange buffer as it is (rows that share a tile).
+template <int kImaginary>
+__device__ __forceinline__ void store_short_row(const RowData& y, uint32_t at) {
+  const uint32_t re[4] = {y.re[0], y.re[2], y.re[1], y.re[3]};  // 2 q + r to 2 r + q
+  const uint32_t im[4] = {y.im[0], y.im[2], y.im[1], y.im[3]};
+  stmatrix_trans(at, re);
+  stmatrix_trans(at + kImaginary, im);
+}
+template <int kImaginary>
+__device__ __forceinline__ void store_short_row(const float (&cr)[2][4], const float (&ci)[2][4],
+                                                uint32_t at) {
+  RowData y;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    y.re[i] = pack_half(cr[i >> 1][2 * (i & 1)], cr[i >> 1][2 * (i & 1) + 1]);
+    y.im[i] = pack_half(ci[i >> 1][2 * (i & 1)], ci[i >> 1][2 * (i & 1) + 1]);
+  }
+  store_short_row<kImaginary>(y, at);
 }
 
 }  // namespace hyena::kernels::cuda

@@ -11,7 +11,7 @@
 
 namespace hyena::kernels::cuda {
 
-constexpr int kMaximaBytes = 8 * 8;  // [quad of rows][warp]: biased exponents
+constexpr int kMaximaBytes = 16;  // [quad of rows][4 warps], or [8 warps]: biased exponents
 
 /// The scale for a largest magnitude with this biased exponent. Rows of zeros, infinities or
 /// not-a-numbers get an end of the range, so that scale and 1 / scale are normal numbers.
@@ -23,7 +23,7 @@ __device__ __forceinline__ float inverse_scale(float scale) {
   return __uint_as_float(0x7f000000U - __float_as_uint(scale));
 }
 
-/// Scales of a tile: one (kFull), or one for each quad of rows in lanes 0..7 (and copies).
+/// Scales of a tile: one (kFull), or one for each quad of rows in lanes 0..3 (and copies).
 template <bool kFull>
 struct TileScale {
   float value;
@@ -51,10 +51,10 @@ struct TileScale {
       const uint32_t all = __reduce_max_sync(~0U, __float_as_uint(most));
       if (lane == 0) sts8(maxima + warp, all >> 23);
     } else {
-      uint32_t mine = 0;  // lane q < 8 keeps quad q: rows 4 q .. 4 q + 3, held by t & 1 = q & 1
+      uint32_t mine = 0;  // lane q < 4 keeps quad q: rows 4 q .. 4 q + 3, held by t & 1 = q & 1
 #pragma unroll
-      for (int s = 0; s < 4; ++s) {
-        const uint32_t v = __float_as_uint(m[s]);
+      for (int s = 0; s < 2; ++s) {
+        const uint32_t v = __float_as_uint(fmaxf(m[s], m[s + 2]));
         if (log_n1 >= 3) {  // both quads belong to one batch row
           const uint32_t all = __reduce_max_sync(~0U, v);
           if ((lane >> 1) == s) mine = all;
@@ -66,7 +66,7 @@ struct TileScale {
           }
         }
       }
-      if (lane < 8) sts8(maxima + 8 * lane + warp, mine >> 23);
+      if (lane < 4) sts8(maxima + 4 * lane + warp, mine >> 23);
     }
   }
 
@@ -76,8 +76,13 @@ struct TileScale {
 
   /// Reads what all warps of the team published.
   __device__ __forceinline__ TileScale(uint32_t maxima, int log_n1, int lane) {
-    const uint2 bytes = lds64(maxima + (kFull ? 0 : 8 * (lane & 7)));
-    const uint32_t four = __vmaxu4(bytes.x, bytes.y);
+    uint32_t four;
+    if (kFull) {
+      const uint2 bytes = lds64(maxima);
+      four = __vmaxu4(bytes.x, bytes.y);
+    } else {
+      four = lds32(maxima + 4 * (lane & 3));
+    }
     const uint32_t two = __vmaxu4(four, four >> 16);
     uint32_t most = max(two & 0xffU, (two >> 8) & 0xffU);
     if (!kFull) {  // quads of one batch row
@@ -87,12 +92,12 @@ struct TileScale {
     value = row_scale(most);
   }
 
-  /// Of the rows that this lane gates at step s, and of output row (i, r).
+  /// Of the rows that this lane gates at step s, and of output rows (i, r).
   __device__ __forceinline__ float gate(int s, int lane) const {
-    return kFull ? value : __shfl_sync(~0U, value, 2 * s + (lane & 1));
+    return kFull ? value : __shfl_sync(~0U, value, 2 * (s & 1) + (lane & 1));
   }
-  __device__ __forceinline__ float output(int i, int r, int lane) const {
-    return kFull ? value : __shfl_sync(~0U, value, 4 * i + 2 * r + ((lane >> 3) & 1));
+  __device__ __forceinline__ float output(int r, int lane) const {
+    return kFull ? value : __shfl_sync(~0U, value, 2 * r + ((lane >> 3) & 1));
   }
 
  private:

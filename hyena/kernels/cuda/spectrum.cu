@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kFilterThreads) spectrum_kernel(const Spectrum
   __shared__ uint32_t maxima[kFilterThreads / 32];
   const int tid = threadIdx.x;
   if (blockIdx.x >= a.channels) {
-    for (int w = (blockIdx.x - a.channels) * kFilterThreads + tid; w < 4 * kTableVectors;
+    for (int w = (blockIdx.x - a.channels) * kFilterThreads + tid; w < 4 * table_vectors(kLogN1);
          w += (gridDim.x - a.channels) * kFilterThreads)
       a.tables[w] = table_word(w, kLogN1);
     return;
@@ -75,10 +75,9 @@ __global__ void __launch_bounds__(kFilterThreads) spectrum_kernel(const Spectrum
   const uint32_t exponent = min(max((all >> 23) + 1, 64U), 190U);
   const float down = __uint_as_float((254U - exponent) << 23);
   if (tid == 0) a.scale[blockIdx.x] = __uint_as_float(exponent << 23);
-  uint4* to = a.spectrum + static_cast<int64_t>(blockIdx.x) * kSpectrumVectors;
-  for (int u = tid; u < kTileRows * 32; u += kFilterThreads) {
-    const int k1 = (u >> 5) & (kN1 - 1);  // batch rows of a tile share the spectrum
-    const int from = place(frequency(k1, u & 31, 0, kN1));
+  uint4* to = a.spectrum + static_cast<int64_t>(blockIdx.x) * (kN1 * kRowVectors);
+  for (int u = tid; u < kN1 * 32; u += kFilterThreads) {
+    const int from = place(frequency(u >> 5, u & 31, 0, kN1));
     uint32_t re[4];
     uint32_t im[4];
 #pragma unroll
@@ -93,7 +92,7 @@ __global__ void __launch_bounds__(kFilterThreads) spectrum_kernel(const Spectrum
   }
 }
 
-constexpr unsigned kTableBlocks = 6;
+constexpr unsigned kTableBlocks = 12;
 
 template <int kLogN1>
 void launch(const SpectrumArgs& a, cudaStream_t stream) {

@@ -58,8 +58,22 @@ __device__ inline uint32_t table_word(int word, int log_n1) {
   const int t = lane & 3;
   double v[2];
   int u = vector;
+  // As the 256-point twiddle below. The factor of k2 makes it symmetric, so that it serves both
+  // ways; the way back takes it out again.
+  if (u < kTileRows * 64 && !full) {
+    const int k1 = u >> 6;
+    if (k1 >= n1) return 0;
+    for (int e = 0; e < 2; ++e) {
+      const int k2 = pi(g + 8 * (q & 1));
+      const int n3 = pi(8 * (q >> 1) + 2 * t + e);
+      const int64_t period = 1024LL * n1;
+      const Complex64 z = root(4LL * n1 * k2 * n3 + (k2 + n3) * (4LL * k1 - 1) + period, period);
+      v[e] = (u & 32) != 0 ? z.im : z.re;
+    }
+    return half_pair(v[0], v[1]);
+  }
   if (u < kTileRows * 64) {  // q = 2 a + h: pair n2 = pi(8 h + 2 t + e), n3 = pi(8 a + g)
-    const int k1 = (u >> 6) & (n1 - 1);
+    const int k1 = u >> 6;
     for (int e = 0; e < 2; ++e) {
       const int m = 16 * pi(8 * (q & 1) + 2 * t + e) + pi(8 * (q >> 1) + g);
       const int64_t period = 4LL * 256 * n1;
@@ -100,7 +114,29 @@ __device__ inline uint32_t table_word(int word, int log_n1) {
     }
     return half_pair(v[0], v[1]);
   }
-  u = (u - 160) >> 5;
+  u -= 160;
+  if (u >= 160) {
+    u -= 160;
+    const bool transposed = u >= kTileRows * 32;
+    const int row = (u >> 6) & 15;  // k1, or n2
+    for (int e = 0; e < 2; ++e) {
+      const int64_t period = 64LL * n1;
+      const int column = 2 * t + 8 * (q >> 1) + e;
+      Complex64 z;
+      if (transposed) {
+        const Complex64 f = radix_entry(column, 8 * (q & 1) + sigma(g), log_n1);
+        const Complex64 w = root(row * (4LL * (column & (n1 - 1)) - 1) + period, period);
+        z = {f.re * w.re - f.im * w.im, f.re * w.im + f.im * w.re};
+      } else {
+        const int k2 = pi(g + 8 * (q & 1));
+        z = root(pi(column) * (4LL * (n1 * k2 + row) - 1) + period, period);
+        z = {0.25 * z.re, 0.25 * z.im};
+      }
+      v[e] = (u & 32) != 0 ? z.im : z.re;
+    }
+    return half_pair(v[0], v[1]);
+  }
+  u >>= 5;
   for (int e = 0; e < 2; ++e) {
     if (u < 3) {
       const Complex64 z = root(pi(g + 8 * (q & 1)) * pi(2 * t + 8 * (q >> 1) + e), 16);

@@ -111,25 +111,22 @@ __device__ __forceinline__ uint2 tail_seam(const TailView& tail, int64_t index, 
   return make_uint2(0U, 0U);
 }
 
-/// The imaginary part of c at the first times of every batch row of a tile, times factor(i, r), by
-/// the warp that has them.
+/// The imaginary part of c at the first times of every batch row of a tile, times factor(r), by the
+/// warp that has them.
 template <bool kFull, class Factor>
 __device__ __forceinline__ void hand_out_tail(const InverseOperand<kFull>& operand,
                                               const uint4 (&radix_t)[2][2], const TailView& tail,
                                               int b0, int batch, int channels, int channel,
                                               int log_n1, Factor factor, int lane) {
+  float acc[2][4];
+  operand.imaginary(acc, radix_t, 0);
 #pragma unroll
-  for (int i = 0; i < (kFull ? 1 : 2); ++i) {
-    float acc[2][4];
-    operand.imaginary(acc, radix_t, i);
-#pragma unroll
-    for (int r = 0; r < (kFull ? 1 : 2); ++r) {
-      const int row = OutputAddress<kFull>::row(i, r, lane >> 2);
-      const int b = b0 + (row >> log_n1);
-      const float unit = factor(i, r);
-      if ((row & ((1 << log_n1) - 1)) == 0 && b < batch)
-        store_tail(tail, static_cast<int64_t>(b) * channels + channel, acc, r, unit, lane & 3);
-    }
+  for (int r = 0; r < (kFull ? 1 : 2); ++r) {
+    const int row = OutputAddress<kFull>::row(0, r, lane >> 2);
+    const int b = b0 + (row >> log_n1);
+    const float unit = factor(r);
+    if ((row & ((1 << log_n1) - 1)) == 0 && b < batch)
+      store_tail(tail, static_cast<int64_t>(b) * channels + channel, acc, r, unit, lane & 3);
   }
 }
 

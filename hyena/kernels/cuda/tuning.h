@@ -8,7 +8,10 @@ namespace hyena::kernels::cuda {
 /// Teams of 8 warps per block of the forward kernel: one computes while the other waits. Two fill
 /// the 227 KiB of shared memory. 2026-11-23, shared sketch: 0.332 ms at L = 8192, H200.
 constexpr int kForwardTeams = 2;
-constexpr int kTeamThreads = 256;
+
+/// Blocks per multiprocessor for rows of at most 4096 points, of 4 warps forward, of 8 backward.
+constexpr int kForwardBlocks = 4;
+constexpr int kBackwardBlocks = 2;
 
 /// Whether rows in clusters of 2^kLogC blocks sum in fp16 (row_dft): 8 % of the forward with two
 /// rows in flight, and fewer spills in the backward. Not with eight blocks: the longest chain of
