@@ -5,7 +5,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <vector>
+
+#include <sys/mman.h>
+#include <unistd.h>
 
 namespace hyena::kernels {
 
@@ -39,6 +43,34 @@ class GuardedBuffer {
   static constexpr std::uint8_t kSentinel = 0xA5;
   std::size_t count_;
   std::vector<T> memory_;
+};
+
+/// Memory that ends where the next page may not be read: whoever reads behind it, even what is then
+/// thrown away, dies of it.
+template <class T>
+class UnreadableBehind {
+ public:
+  explicit UnreadableBehind(std::size_t count) {
+    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    const std::size_t bytes = (count * sizeof(T) + page - 1) / page * page;
+    bytes_ = bytes + page;
+    pages_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages_ == MAP_FAILED) throw std::bad_alloc();
+    auto* const end = static_cast<std::uint8_t*>(pages_) + bytes;
+    if (mprotect(end, page, PROT_NONE) != 0) throw std::bad_alloc();
+    data_ = reinterpret_cast<T*>(end) - count;
+  }
+  UnreadableBehind(const UnreadableBehind&) = delete;
+  UnreadableBehind& operator=(const UnreadableBehind&) = delete;
+  ~UnreadableBehind() { munmap(pages_, bytes_); }
+
+  [[nodiscard]] T* data() { return data_; }
+  [[nodiscard]] T& operator[](std::size_t i) { return data_[i]; }
+
+ private:
+  void* pages_ = nullptr;
+  std::size_t bytes_ = 0;
+  T* data_ = nullptr;
 };
 
 }  // namespace hyena::kernels

@@ -43,8 +43,8 @@ class Storage : public testing::TestWithParam<Param> {
     const auto at = [&](std::int64_t c, std::int64_t t) {
       return static_cast<std::size_t>(c * strides.channel + t * strides.time);
     };
-    GuardedBuffer<std::uint16_t> x(extent(strides, 1, C, L));
-    GuardedBuffer<std::uint16_t> y(x.size());
+    UnreadableBehind<std::uint16_t> x(extent(strides, 1, C, L));
+    GuardedBuffer<std::uint16_t> y(extent(strides, 1, C, L));
     GuardedBuffer<float> weights(static_cast<std::size_t>(C));
     for (std::int64_t c = 0; c < C; ++c) {
       weights[static_cast<std::size_t>(c)] = weight(c);
@@ -56,7 +56,7 @@ class Storage : public testing::TestWithParam<Param> {
     GuardedBuffer<double> scratch(short_conv_workspace_bytes(shape) / sizeof(double));
     short_conv_forward(shape, {{x.data(), strides}, weights.data(), nullptr}, {y.data(), strides},
                        0, short_conv_items(shape), scratch.data());
-    EXPECT_TRUE(y.intact() && x.intact() && scratch.intact());
+    EXPECT_TRUE(y.intact() && scratch.intact());
     for (std::int64_t c = 0; c < C; ++c) {
       for (std::int64_t t = 0; t < L; ++t) {
         check(x[at(c, t)], weights[static_cast<std::size_t>(c)], y[at(c, t)]);
