@@ -5,11 +5,10 @@
 // Shapes    p (B, 3D, L) channels [x0 | x1 | v], y (B, D, L), 16-bit; filter as a spectrum buffer
 // Method    right-angle transform (docs/math/right_angle_convolution.md), N = 256 N1 >= L points as
 //           N1 x 16 x 16 on the tensor cores: fp16 operands, float32 sums over n1, fp16 in rows
-// Mapping   N1 = 32: one block per SM, two teams of 8 warps, each with its own tile (tile.cuh),
-// which
-//           share spectrum and twist in shared memory. Shorter rows: four blocks per SM of one team
-//           of 4 warps, spectrum and twist through L1. Blocks own contiguous ranges of (channel,
-//           tile), so that a spectrum is fetched once per channel.
+// Mapping   N1 = 32: one block per SM, two teams of 8 warps, each with its own tile (tile.cuh);
+//           spectrum and twist in shared memory. Shorter rows: four blocks per SM, each a team of
+//           4 warps, spectrum and twist through L1. Teams that run side by side take turns on a
+//           range of (channel, tile), so that a spectrum is fetched once per channel.
 //           A tile: gate + radix N1 -> exchange -> one warp per k1: 256 points, product, inverse ->
 //           exchange -> inverse radix N1 + gate. Three barriers of the team.
 // Budget    8 bytes per element; floor = bytes / measured copy rate
