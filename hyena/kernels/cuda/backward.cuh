@@ -215,8 +215,8 @@ __device__ __forceinline__ void gate_gradients(
     step(operands(0), 0);
     step(operands(1), 1);
   } else {
-    // Two blocks share the instruction cache out of step: with this unrolled, 1.07 of 7.9 warps wait
-    // for instructions, .14 as it is (2K, 2026-11-28, H100).
+    // Two blocks share the instruction cache out of step: with this unrolled, 1.07 of 7.9 warps
+    // wait for instructions, .14 as it is (2K, 2026-11-28, H100).
 #pragma unroll 1
     for (int i = 0; i < 2; ++i) {
       load_inverse_matrix<false>(radix_t, tables, warp, i, lane);
