@@ -11,7 +11,7 @@
 //           k1 of both for the whole batch, so S stays in 32 float32 registers per lane, summed in
 //           batch order.
 // Budget    14 bytes per element; floor = bytes / measured copy rate
-// Registers 128 (65,536 / 512), a few spilled; shared memory 226 KiB, or 2 x 99 KiB
+// Registers 128 (65,536 / 512), a few spilled; shared memory 226 KiB, or 2 x 108 KiB
 // Numerics  docs/math/cuda_numerics.md: dp 3e-3, float32 gradients 1.5e-3, relative rms. Sums over
 //           the batch in fixed order: equal bits on equal devices.
 // Bounds    as forward.cu
