@@ -45,10 +45,10 @@ struct CudaMixerShape {
 /// Whether the kernels run this shape on `device`: capability 9.0, T <= 3, 1 <= K <= L <= 2^20, an
 /// even row_stride (rows are 4-byte aligned), 16-bit elements, and HYENA_CUDA_PATH is neither
 /// "generic" nor "composed". False also without a device. What is not supported is left to
-/// mixer_cuda_generic.h, or the composition. Fastest: a row_stride that is a multiple of 8, and L =
-/// 2^k, k >= 10, or up to 8 more (on an H200 at most 1.13 times the time of 2^k forward, 1.16 with
-/// the backward); other lengths cost what the next power of two does. With K <= 128 the time goes
-/// with the length, in steps of a tile: 256 to 1024 times.
+/// mixer_cuda_generic.h, or the composition. Fastest: a row_stride that is a multiple of 8, better
+/// of 16, and L = 2^k, k >= 10, or up to 8 more (on an H200 at most 1.13 times the time of 2^k
+/// forward, 1.16 with the backward); other lengths cost what the next power of two does. With K <=
+/// 128 the time goes with the length, in steps of a tile: 256 to 1024 times.
 [[nodiscard]] bool hyena_mixer_cuda_supports(const CudaMixerShape& shape, int device);
 
 /// Bytes of the spectrum buffer and of the two workspaces; the buffers are 256-byte aligned.

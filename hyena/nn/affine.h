@@ -17,7 +17,7 @@ namespace hyena::nn {
 /// transposing copy stands between: (B, L, in) to (B, out, L), and (B, in, L) to (B, L, out). The
 /// products are one per sequence; the weight's gradient is summed over B partial ones of
 /// (out, in), which is less memory than an activation where L is at least the width. Rows of the
-/// first are padded to a multiple of 8 elements, as the kernel wants them. Differentiable once.
+/// first are padded as ops::padded_row says, as the kernel wants them. Differentiable once.
 [[nodiscard]] at::Tensor affine_to_rows(const torch::nn::Linear& layer, const at::Tensor& x_BLI);
 [[nodiscard]] at::Tensor affine_from_rows(const torch::nn::Linear& layer, const at::Tensor& x_BIL);
 

@@ -14,7 +14,7 @@
 namespace hyena::ops::cuda {
 namespace {
 
-/// Rows start at 16 bytes.
+/// Rows start at 16 or 32 bytes.
 std::int64_t padded(std::int64_t L) {
   return padded_row(L).expect_int();
 }

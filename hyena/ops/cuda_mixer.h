@@ -19,7 +19,7 @@ namespace hyena::ops::cuda {
                             bool both_ways = false);
 
 /// As hyena_mixer; arguments were checked and supports() holds. y is contiguous, or its rows are
-/// padded to a multiple of 8. Order 2 in safari mode is one call of the kernels; other
+/// padded as layout.h says. Order 2 in safari mode is one call of the kernels; other
 /// orders are one per long convolution with copies between (mixer_chain.h); more short taps than
 /// the kernels have (three, or eight where only the generic ones run) are a convolution of
 /// LibTorch's before it, rounded to the dtype of p. `kept`, if given, holds the spectra of these

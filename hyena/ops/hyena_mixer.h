@@ -37,7 +37,7 @@ enum class MixerMode : std::uint8_t {
 ///                         M gives the order. float32 (float64 iff p is).
 /// @param skip_MD          Shape (M, D), dtype of h, or absent.
 /// @return y, shape (B, D, L), dtype of `p_BCL`; channels-last iff `p_BCL` is, and with rows padded
-///   to a multiple of 8 elements iff those of `p_BCL` are (layout.h).
+///   to padded_row(L) elements iff those of `p_BCL` are (layout.h).
 /// @throws c10::ValueError naming the argument, what was expected and what came.
 ///
 /// Differentiable once in every tensor; the backward recomputes instead of storing intermediates.

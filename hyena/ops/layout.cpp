@@ -10,8 +10,9 @@ bool is_channels_last(const at::Tensor& x_BCL) {
 }
 
 c10::SymInt padded_row(const c10::SymInt& L) {
-  constexpr std::int64_t kMultiple = 8;
-  return (L + (kMultiple - 1)) / kMultiple * kMultiple;
+  const c10::SymInt eights = (L + 7) / 8;
+  const c10::SymInt padded = (eights * 8 - L + 7) / 8;  // 0 or 1; L may be symbolic: no branch
+  return (eights + padded * (eights % 2)) * 8;
 }
 
 bool has_padded_rows(const at::Tensor& x_BCL) {

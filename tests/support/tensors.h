@@ -34,11 +34,12 @@ inline at::Tensor channels_last(const at::Tensor& x_BCL) {
   return x_BCL.transpose(1, 2).contiguous().transpose(1, 2);
 }
 
-/// `x_BCL` with rows that begin at multiples of 8 elements.
+/// `x_BCL` with rows that are padded as ops::padded_row says.
 inline at::Tensor padded_rows(const at::Tensor& x_BCL) {
   const std::int64_t L = x_BCL.size(2);
   const at::Tensor rows =
-      at::full({x_BCL.size(0), x_BCL.size(1), (L + 7) / 8 * 8}, std::nan(""), x_BCL.options());
+      at::full({x_BCL.size(0), x_BCL.size(1), L % 8 == 0 ? L : (L + 15) / 16 * 16}, std::nan(""),
+               x_BCL.options());
   return rows.narrow(2, 0, L).copy_(x_BCL);
 }
 

@@ -43,7 +43,7 @@ __device__ __forceinline__ float2 unit_root(float x) {
 }
 
 /// Stages kStage .. kStage + R - 1 of the transform with exp(+2 pi i n k / 2^kLog).
-template <int kLog, int kStage, int R>
+template <int kLog, int kStage, int R, int kThreads>
 __device__ __forceinline__ void fft_pass(float2* x, int tid) {
   constexpr int kHalf = 1 << kStage;
   constexpr int kPoints = 1 << R;
@@ -52,7 +52,7 @@ __device__ __forceinline__ void fft_pass(float2* x, int tid) {
   constexpr float kSin[8] = {0.F, 0.382683432F, 0.707106781F, 0.923879533F,
                              1.F, 0.923879533F, 0.707106781F, 0.382683432F};
 #pragma unroll
-  for (int u = tid; u < (1 << (kLog - R)); u += kFilterThreads) {
+  for (int u = tid; u < (1 << (kLog - R)); u += kThreads) {
     const int j = u & (kHalf - 1);
     const int first = place(((u >> kStage) << (kStage + R)) + j);
     float2 y[kPoints];
@@ -97,15 +97,15 @@ __device__ __forceinline__ void fft_pass(float2* x, int tid) {
 
 /// Unnormalised transform in place, points at place(i), input bit-reversed; every thread of the
 /// block; a barrier must precede.
-template <int kLog>
+template <int kLog, int kThreads>
 __device__ __forceinline__ void fft(float2* x, int tid) {
   constexpr int kFirst = kLog == 13 ? 4 : 3;  // 4 3 3 3, 3 3 3 3, 3 3 3 2, 3 3 2 2
   constexpr int kThird = kLog - kFirst - 3 > 5 ? 3 : 2;
   constexpr int kFourth = kLog - kFirst - 3 - kThird;
-  fft_pass<kLog, 0, kFirst>(x, tid);
-  fft_pass<kLog, kFirst, 3>(x, tid);
-  fft_pass<kLog, kFirst + 3, kThird>(x, tid);
-  fft_pass<kLog, kFirst + 3 + kThird, kFourth>(x, tid);
+  fft_pass<kLog, 0, kFirst, kThreads>(x, tid);
+  fft_pass<kLog, kFirst, 3, kThreads>(x, tid);
+  fft_pass<kLog, kFirst + 3, kThird, kThreads>(x, tid);
+  fft_pass<kLog, kFirst + 3 + kThird, kFourth, kThreads>(x, tid);
 }
 
 }  // namespace hyena::kernels::cuda

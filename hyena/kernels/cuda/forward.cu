@@ -44,8 +44,8 @@ struct Layout {
   static constexpr int kTwistOffset = kSpectrumOffset + (kFull ? kSpectrumBytes : 0);
   static constexpr int kWgmmaOffset = kTwistOffset + (kFull ? kSpectrumBytes : 0);
   static constexpr int kMaximaOffset = kWgmmaOffset + 2560;
-  static constexpr int kFirOffset = kMaximaOffset + kTeams * kMaximaBytes;  // twice [x1, v, x0][4]
-  static constexpr int kBarrierOffset = kFirOffset + 2 * 48;  // x1 v, x0 per team; spectrum
+  static constexpr int kFirOffset = kMaximaOffset + kTeams * kMaximaBytes;
+  static constexpr int kBarrierOffset = kFirOffset + 2 * 64;  // x1 v, x0 per team; spectrum
   static constexpr int kSharedBytes = kBarrierOffset + 8 * (2 * kTeams + 1);
   static_assert(kBlocks * (kSharedBytes + 1024) <= 233472, "228 KiB per multiprocessor");
 };
@@ -162,12 +162,12 @@ __global__ void __launch_bounds__(Layout<kLogN1 == 5>::kThreads, Layout<kLogN1 =
 
   const int last_channel = (last - 1) / groups;
   for (int d = first_channel; d <= last_channel; ++d) {
-    const uint32_t fir = base + At::kFirOffset + (d & 1) * 48;
+    const uint32_t fir = base + At::kFirOffset + (d & 1) * 64;  // [x1, v, x0][4], unit
     const uint4* const spectrum =
         a.filter.spectrum + (static_cast<int64_t>(d) << kLogN1) * kRowVectors;
-    if (tid < 12) {
+    if (tid < 13) {
       const int part = tid < 4 ? 1 : tid < 8 ? 2 : 0;
-      float w = a.conv.value(part * channels + d, tid & 3);
+      float w = tid < 12 ? a.conv.value(part * channels + d, tid & 3) : 1.F;
       if (part == 0) w *= a.filter.scale[d] * radix_fix(kLogN1);
       sts32(fir + 4 * tid, __float_as_uint(w));
     }
@@ -307,7 +307,7 @@ __global__ void __launch_bounds__(Layout<kLogN1 == 5>::kThreads, Layout<kLogN1 =
       if (kFull) f0.scale(inverse_scale(scale.value));
       const StepOperands<kFull> operands(exchange_at.load);
       if (a.tail.c != nullptr && warp == 0) {
-        const float unit = a.filter.scale[d] * radix_fix(kLogN1);
+        const float unit = __uint_as_float(lds32(fir + 48));
         hand_out_tail<kFull>(
             operands(0), radix_t, a.tail, here.b, a.y.batch, channels, d, kLogN1,
             [&](int r) { return inverse_scale(scale.output(r, lane)) * unit; }, lane);

@@ -26,45 +26,43 @@ struct FinishArgs {
 };
 
 template <int kLogN1>
-__global__ void __launch_bounds__(kFilterThreads) finish_gradients(const FinishArgs a) {
+__global__ void __launch_bounds__(kFilterThreads<kLogN1>) finish_gradients(const FinishArgs a) {
   constexpr int kN1 = 1 << kLogN1;
   constexpr int kLog = kLogN1 + 8;
   constexpr int kPoints = 1 << kLog;
+  constexpr int kThreads = kFilterThreads<kLogN1>;
   constexpr int kUnroll = 4;  // loads in flight
-  static_assert(kPoints >= kUnroll * kFilterThreads || kPoints == 1024);
+  static_assert(kPoints % (kUnroll * kThreads) == 0);
   extern __shared__ float2 x[];
   const int d = blockIdx.x;
   const int tid = threadIdx.x;
   const SlotRange slots(d, a.channels, a.groups, a.blocks);
-  for (int u0 = tid; u0 < kPoints; u0 += kUnroll * kFilterThreads) {
+  for (int u0 = tid; u0 < kPoints; u0 += kUnroll * kThreads) {
     float2 sum[kUnroll] = {};
     for (int b = slots.first; b <= slots.last; ++b)
       for (int row = 0; row < sum_rows(kLogN1); row += kN1)
 #pragma unroll
         for (int i = 0; i < kUnroll; ++i) {
-          const int u = u0 + i * kFilterThreads;
-          if (u < kPoints) {
-            const float2 v =
-                __ldg(a.sums + (static_cast<int64_t>(d + b) * sum_rows(kLogN1) + row) * 256 + u);
-            sum[i].x += v.x;
-            sum[i].y += v.y;
-          }
+          const int u = u0 + i * kThreads;
+          const float2 v =
+              __ldg(a.sums + (static_cast<int64_t>(d + b) * sum_rows(kLogN1) + row) * 256 + u);
+          sum[i].x += v.x;
+          sum[i].y += v.y;
         }
 #pragma unroll
     for (int i = 0; i < kUnroll; ++i) {
-      const int u = u0 + i * kFilterThreads;
-      if (u < kPoints)
-        x[place(bit_reversed_index<kLog>(frequency(u >> 8, u & 31, (u >> 5) & 7, kN1)))] = sum[i];
+      const int u = u0 + i * kThreads;
+      x[place(bit_reversed_index<kLog>(frequency(u >> 8, u & 31, (u >> 5) & 7, kN1)))] = sum[i];
     }
   }
   __syncthreads();
-  fft<kLog>(x, tid);
+  fft<kLog, kThreads>(x, tid);
   float2 w = unit_root(static_cast<float>(tid) * (-0.5F / kPoints));
-  const float2 step = unit_root(-0.5F * kFilterThreads / kPoints);
+  const float2 step = unit_root(-0.5F * kThreads / kPoints);
 #pragma unroll
-  for (int i = 0; i < kPoints / kFilterThreads; ++i) {
-    const int n = tid + i * kFilterThreads;
-    const float2 v = x[place(tid) ^ place(i * kFilterThreads)];
+  for (int i = 0; i < kPoints / kThreads; ++i) {
+    const int n = tid + i * kThreads;
+    const float2 v = x[place(tid) ^ place(i * kThreads)];
     const float y = v.x * w.x - v.y * w.y;
     if (n < a.filter_length) a.to.dh_DK[d * a.filter_stride + n] = y;
     if (n == 0) a.to.dskip_D[d] = y;
@@ -77,7 +75,7 @@ template <int kLogN1>
 void finish(const FinishArgs& a, cudaStream_t stream) {
   constexpr int kBytes = 8 * (256 << kLogN1);
   allow_shared_memory<finish_gradients<kLogN1>>(kBytes);
-  finish_gradients<kLogN1><<<a.channels, kFilterThreads, kBytes, stream>>>(a);
+  finish_gradients<kLogN1><<<a.channels, kFilterThreads<kLogN1>, kBytes, stream>>>(a);
   check(cudaGetLastError(), "launch of the mixer's filter gradient kernel");
 }
 

@@ -19,6 +19,8 @@
 namespace hyena::kernels::cuda {
 namespace {
 
+constexpr unsigned kTableBlocks = 24;
+
 struct SpectrumArgs {
   const float* h;
   const float* skip;  // or null
@@ -26,43 +28,43 @@ struct SpectrumArgs {
   float* scale;
   uint4* spectrum;
   int64_t filter_length, filter_stride;
-  unsigned channels;
 };
 
 template <int kLogN1>
-__global__ void __launch_bounds__(kFilterThreads) spectrum_kernel(const SpectrumArgs a) {
+__global__ void __launch_bounds__(kFilterThreads<kLogN1>) spectrum_kernel(const SpectrumArgs a) {
   constexpr int kLog = kLogN1 + 8;
   constexpr int kPoints = 1 << kLog;
   constexpr int kN1 = 1 << kLogN1;
+  constexpr int kThreads = kFilterThreads<kLogN1>;
   extern __shared__ float2 x[];
-  __shared__ uint32_t maxima[kFilterThreads / 32];
+  __shared__ uint32_t maxima[kThreads / 32];
   const int tid = threadIdx.x;
-  if (blockIdx.x >= a.channels) {
-    for (int w = (blockIdx.x - a.channels) * kFilterThreads + tid; w < 4 * table_vectors(kLogN1);
-         w += (gridDim.x - a.channels) * kFilterThreads)
+  if (blockIdx.x < kTableBlocks) {  // first: in double precision they take as long as a filter
+    for (int w = blockIdx.x * kThreads + tid; w < 4 * table_vectors(kLogN1);
+         w += kTableBlocks * kThreads)
       a.tables[w] = table_word(w, kLogN1);
     return;
   }
-  const int d = blockIdx.x;
+  const int d = blockIdx.x - kTableBlocks;
   const float* h = a.h + d * a.filter_stride;
   // fft() has exp(+...): transform the conjugate, conjugate the result. The twist of point tid +
   // 512 i is the one before times a constant.
   float2 w = unit_root(static_cast<float>(tid) * (-0.5F / kPoints));
-  const float2 step = unit_root(-0.5F * kFilterThreads / kPoints);
+  const float2 step = unit_root(-0.5F * kThreads / kPoints);
   const int to_place = place(bit_reversed_index<kLog>(tid));
 #pragma unroll
-  for (int i = 0; i < kPoints / kFilterThreads; ++i) {
-    const int n = tid + i * kFilterThreads;
+  for (int i = 0; i < kPoints / kThreads; ++i) {
+    const int n = tid + i * kThreads;
     const float v = n < a.filter_length ? h[n] : 0.F;
-    x[to_place ^ place(bit_reversed<kLog>(i * kFilterThreads))] = make_float2(v * w.x, v * w.y);
+    x[to_place ^ place(bit_reversed<kLog>(i * kThreads))] = make_float2(v * w.x, v * w.y);
     w = complex_product(w, step);
   }
   __syncthreads();
-  fft<kLog>(x, tid);
+  fft<kLog, kThreads>(x, tid);
   const float skip = a.skip != nullptr ? a.skip[d] : 0.F;
   float most = 0.F;
 #pragma unroll
-  for (int k = tid; k < kPoints; k += kFilterThreads)  // in any order
+  for (int k = tid; k < kPoints; k += kThreads)  // in any order
     most = fmaxf(most, fmaxf(fabsf(x[k].x + skip), fabsf(x[k].y)));
   const uint32_t warp_most = __reduce_max_sync(~0U, __float_as_uint(most));
   if ((tid & 31) == 0) maxima[tid >> 5] = warp_most;
@@ -74,9 +76,9 @@ __global__ void __launch_bounds__(kFilterThreads) spectrum_kernel(const Spectrum
   // Twice the largest power of two not above the largest component.
   const uint32_t exponent = min(max((all >> 23) + 1, 64U), 190U);
   const float down = __uint_as_float((254U - exponent) << 23);
-  if (tid == 0) a.scale[blockIdx.x] = __uint_as_float(exponent << 23);
-  uint4* to = a.spectrum + static_cast<int64_t>(blockIdx.x) * (kN1 * kRowVectors);
-  for (int u = tid; u < kN1 * 32; u += kFilterThreads) {
+  if (tid == 0) a.scale[d] = __uint_as_float(exponent << 23);
+  uint4* to = a.spectrum + static_cast<int64_t>(d) * (kN1 * kRowVectors);
+  for (int u = tid; u < kN1 * 32; u += kThreads) {
     const int from = place(frequency(u >> 5, u & 31, 0, kN1));
     uint32_t re[4];
     uint32_t im[4];
@@ -92,13 +94,11 @@ __global__ void __launch_bounds__(kFilterThreads) spectrum_kernel(const Spectrum
   }
 }
 
-constexpr unsigned kTableBlocks = 12;
-
 template <int kLogN1>
-void launch(const SpectrumArgs& a, cudaStream_t stream) {
+void launch(const SpectrumArgs& a, unsigned channels, cudaStream_t stream) {
   constexpr int kBytes = 8 * (256 << kLogN1);
   allow_shared_memory<spectrum_kernel<kLogN1>>(kBytes);
-  spectrum_kernel<kLogN1><<<a.channels + kTableBlocks, kFilterThreads, kBytes, stream>>>(a);
+  spectrum_kernel<kLogN1><<<channels + kTableBlocks, kFilterThreads<kLogN1>, kBytes, stream>>>(a);
   check(cudaGetLastError(), "launch of the filter spectrum kernel");
 }
 
@@ -113,17 +113,17 @@ void filter_spectrum(const MixerProblem& m, const float* h, const float* skip, v
                        const_cast<float*>(view.scale),
                        const_cast<uint4*>(view.spectrum),
                        m.shape.filter_length,
-                       m.filter_stride,
-                       static_cast<unsigned>(m.shape.channels)};
+                       m.filter_stride};
+  const auto channels = static_cast<unsigned>(m.shape.channels);
   switch (m.log_n1) {
     case 2:
-      return launch<2>(a, stream);
+      return launch<2>(a, channels, stream);
     case 3:
-      return launch<3>(a, stream);
+      return launch<3>(a, channels, stream);
     case 4:
-      return launch<4>(a, stream);
+      return launch<4>(a, channels, stream);
     default:
-      return launch<5>(a, stream);
+      return launch<5>(a, channels, stream);
   }
 }
 

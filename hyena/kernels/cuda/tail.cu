@@ -60,19 +60,21 @@ struct Taps {
         bias(conv.value(channel, 3)) {}
 };
 
-/// Times from `first` on of one input: p[i] is time first - 2 + i, q[i] the short convolution.
+/// Times from `first` on of one input, at most kMax: p[i] is time first - 2 + i, q[i] the short
+/// convolution.
+template <int kMax>
 struct Times {
-  float p[kTailMax + 2], q[kTailMax];
+  float p[kMax + 2], q[kMax];
   template <class T>
   __device__ __forceinline__ Times(const T* row, int first, int count, const Taps& taps) {
 #pragma unroll
-    for (int i = 0; i < kTailMax + 2; i += 2) {
+    for (int i = 0; i < kMax + 2; i += 2) {
       const float2 v = load_pair(row + first - 2 + i, first - 2 + i >= 0 ? count + 2 - i : 0);
       p[i] = v.x;
       p[i + 1] = v.y;
     }
 #pragma unroll
-    for (int i = 0; i < kTailMax; ++i)
+    for (int i = 0; i < kMax; ++i)
       q[i] = i < count ? fmaf(taps.w[2], p[i + 2],
                               fmaf(taps.w[1], p[i + 1], fmaf(taps.w[0], p[i], taps.bias)))
                        : 0.F;
@@ -80,11 +82,11 @@ struct Times {
 };
 
 /// Row (b, d): what all of the kernels derive from it.
-template <class T>
+template <class T, int kMax>
 struct TailRow {
   Taps f0, f1, fv;
-  Times x0, x1, v;
-  float z[kTailMax], z_first[kTailMax];  // z[N + i], z[i]
+  Times<kMax> x0, x1, v;
+  float z[kMax], z_first[kMax];  // z[N + i], z[i]
   const float* h;
   int64_t row;
 
@@ -97,10 +99,10 @@ struct TailRow {
         v(a.p.row(b, 2 * a.channels + d), a.n, a.r, fv),
         h(a.filter + d * kTailFilter),
         row(static_cast<int64_t>(b) * a.channels + d) {
-    const Times first1(a.p.row(b, a.channels + d), 0, a.r, f1);
-    const Times first_v(a.p.row(b, 2 * a.channels + d), 0, a.r, fv);
+    const Times<kMax> first1(a.p.row(b, a.channels + d), 0, a.r, f1);
+    const Times<kMax> first_v(a.p.row(b, 2 * a.channels + d), 0, a.r, fv);
 #pragma unroll
-    for (int i = 0; i < kTailMax; ++i) {
+    for (int i = 0; i < kMax; ++i) {
       z[i] = x1.q[i] * v.q[i];
       z_first[i] = first1.q[i] * first_v.q[i];
     }
@@ -119,23 +121,23 @@ struct TailRow {
   __device__ __forceinline__ float conv(const TailArgs<T>& a, int m) const {
     float c = fmaf(skip(), z[m], a.view.c[row * kTailMax + m]);
 #pragma unroll
-    for (int i = 0; i < kTailMax; ++i)
+    for (int i = 0; i < kMax; ++i)
       if (i <= m) c = fmaf(z[i], near(m - i), fmaf(z_first[i], far(m - i), c));
     return c;
   }
   /// du[N + m] of g[N ..].
-  __device__ __forceinline__ float gradient(const float (&g)[kTailMax], int m) const {
+  __device__ __forceinline__ float gradient(const float (&g)[kMax], int m) const {
     float du = skip() * g[m];
 #pragma unroll
-    for (int i = 0; i < kTailMax; ++i)
+    for (int i = 0; i < kMax; ++i)
       if (i >= m) du = fmaf(g[i], near(i - m), du);
     return du;
   }
   /// dy[N + i] and g[N + i], zeros from r on.
-  __device__ __forceinline__ void gate(float (&dy)[kTailMax], float (&g)[kTailMax],
-                                       const TailArgs<T>& a, int b, int d) const {
+  __device__ __forceinline__ void gate(float (&dy)[kMax], float (&g)[kMax], const TailArgs<T>& a,
+                                       int b, int d) const {
 #pragma unroll
-    for (int i = 0; i < kTailMax; i += 2) {
+    for (int i = 0; i < kMax; i += 2) {
       const float2 v = load_pair(a.dy.row(b, d) + a.n + i, a.r - i);
       dy[i] = v.x;
       dy[i + 1] = v.y;
@@ -159,75 +161,81 @@ __global__ void filter_kernel(float* filter, const float* h, const float* skip,
   }
 }
 
-template <class T>
+template <class T, int kMax>
 __global__ void __launch_bounds__(kThreads) output_kernel(const TailArgs<T> a) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= static_cast<int64_t>(a.p.batch) * a.channels) return;
   const int b = static_cast<int>(i / a.channels);
   const int d = static_cast<int>(i - static_cast<int64_t>(b) * a.channels);
-  const TailRow<T> row(a, b, d);
+  const TailRow<T, kMax> row(a, b, d);
 #pragma unroll
-  for (int m = 0; m < kTailMax; m += 2)
+  for (int m = 0; m < kMax; m += 2)
     if (m < a.r)
       store_pair(a.y.row(b, d) + a.n + m, row.x0.q[m] * row.conv(a, m),
                  row.x0.q[m + 1] * row.conv(a, m + 1), a.r - m);
 }
 
-template <class T>
+template <class T, int kMax>
 __global__ void __launch_bounds__(kThreads) before_kernel(const TailArgs<T> a) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= static_cast<int64_t>(a.p.batch) * a.channels) return;
   const int b = static_cast<int>(i / a.channels);
   const int d = static_cast<int>(i - static_cast<int64_t>(b) * a.channels);
-  const TailRow<T> row(a, b, d);
-  float dy[kTailMax];
-  float g[kTailMax];
+  const TailRow<T, kMax> row(a, b, d);
+  float dy[kMax];
+  float g[kMax];
   row.gate(dy, g, a, b, d);
+  float du[kTailMax] = {};
+  float padded[kTailMax] = {};
 #pragma unroll
-  for (int j = 0; j < kTailMax; ++j) {
-    a.view.g[i * kTailMax + j] = g[j];
-    float du = 0.F;
+  for (int j = 0; j < kMax; ++j) {
+    padded[j] = g[j];
 #pragma unroll
-    for (int m = 0; m < kTailMax; ++m)
-      if (m >= j) du = fmaf(g[m], row.far(m - j), du);
-    a.view.du[i * kTailMax + j] = du;
+    for (int m = 0; m < kMax; ++m)
+      if (m >= j) du[j] = fmaf(g[m], row.far(m - j), du[j]);
+  }
+#pragma unroll
+  for (int j = 0; j < kTailMax; j += 4) {
+    auto four = [&](const float* x) { return make_float4(x[j], x[j + 1], x[j + 2], x[j + 3]); };
+    *reinterpret_cast<float4*>(a.view.g + i * kTailMax + j) = four(padded);
+    *reinterpret_cast<float4*>(a.view.du + i * kTailMax + j) = four(du);
   }
 #pragma unroll
   for (int m = 0; m < 2; ++m) {
-    const float du = row.gradient(g, m);
-    a.view.dq[i * 4 + m] = du * row.v.q[m];
-    a.view.dq[i * 4 + 2 + m] = du * row.x1.q[m];
+    const float last = row.gradient(g, m);
+    a.view.dq[i * 4 + m] = last * row.v.q[m];
+    a.view.dq[i * 4 + 2 + m] = last * row.x1.q[m];
   }
 }
 
-template <class T>
-__global__ void __launch_bounds__(kThreads) after_kernel(const TailArgs<T> a) {
+template <class T, int kMax>
+__global__ void __launch_bounds__(kThreads, kMax == 2 ? 6 : 1) after_kernel(const TailArgs<T> a) {
   const int tid = threadIdx.x;
   const int d = blockIdx.x;
   float taps[3][4] = {};  // of x0, x1, v: taps and bias
-  float near[kTailMax] = {};
-  float far[kTailMax] = {};
+  float near[kMax] = {};
+  float far[kMax] = {};
   for (int b = tid; b < a.p.batch; b += kThreads) {
-    const TailRow<T> row(a, b, d);
-    float dy[kTailMax];
-    float g[kTailMax];
+    const TailRow<T, kMax> row(a, b, d);
+    float dy[kMax];
+    float g[kMax];
     row.gate(dy, g, a, b, d);
-    float dq[3][kTailMax + 2] = {};  // zeros from r on
+    float dq[3][kMax + 2] = {};  // zeros from r on
 #pragma unroll
-    for (int m = 0; m < kTailMax; ++m)
+    for (int m = 0; m < kMax; ++m)
       if (m < a.r) {
         const float du = row.gradient(g, m);
         dq[0][m] = dy[m] * row.conv(a, m);
         dq[1][m] = du * row.v.q[m];
         dq[2][m] = du * row.x1.q[m];
       }
-    auto part = [&](int k, const Taps& f, const Times& x) {
+    auto part = [&](int k, const Taps& f, const Times<kMax>& x) {
       T* const to = a.dp.row(b, k * a.channels + d) + a.n;
       auto dp = [&](int m) {
         return fmaf(f.w[0], dq[k][m + 2], fmaf(f.w[1], dq[k][m + 1], f.w[2] * dq[k][m]));
       };
 #pragma unroll
-      for (int m = 0; m < kTailMax; ++m) {
+      for (int m = 0; m < kMax; ++m) {
         if (m % 2 == 0) store_pair(to + m, dp(m), dp(m + 1), a.r - m);
 #pragma unroll
         for (int tap = 0; tap < 3; ++tap)
@@ -244,9 +252,9 @@ __global__ void __launch_bounds__(kThreads) after_kernel(const TailArgs<T> a) {
     part(1, row.f1, row.x1);
     part(2, row.fv, row.v);
 #pragma unroll
-    for (int j = 0; j < kTailMax; ++j)
+    for (int j = 0; j < kMax; ++j)
 #pragma unroll
-      for (int m = 0; m < kTailMax; ++m)
+      for (int m = 0; m < kMax; ++m)
         if (m >= j) {
           near[j] = fmaf(g[m], row.z[m - j], near[j]);
           far[j] = fmaf(g[m], row.z_first[m - j], far[j]);
@@ -263,7 +271,7 @@ __global__ void __launch_bounds__(kThreads) after_kernel(const TailArgs<T> a) {
   for (int i = 0; i < kParameterSums; ++i)
     leave(i, taps[i >> 2][i & 3]);
 #pragma unroll
-  for (int j = 0; j < kTailMax; ++j) {
+  for (int j = 0; j < kMax; ++j) {
     leave(kParameterSums + j, near[j]);
     leave(kParameterSums + kTailMax + j, far[j]);
   }
@@ -312,13 +320,15 @@ unsigned blocks(std::int64_t threads) {
 std::int64_t rows(const TailCall& call) {
   return call.shape.batch * call.shape.channels;
 }
+/// run<T, kMax>(): the tail of 2^k + 2 is two times.
 template <class F>
 void with_type(const TailCall& call, F&& run) {
-  if (call.shape.type == CudaElement::kBFloat16) {
-    run(__nv_bfloat16{});
-  } else {
-    run(__half{});
-  }
+  auto with_length = [&]<class T>() {
+    tail_of(call.shape.length) <= 2 ? run.template operator()<T, 2>()
+                                    : run.template operator()<T, kTailMax>();
+  };
+  call.shape.type == CudaElement::kBFloat16 ? with_length.template operator()<__nv_bfloat16>()
+                                            : with_length.template operator()<__half>();
   check(cudaGetLastError(), "launch of a tail kernel of the mixer");
 }
 
@@ -334,28 +344,28 @@ void tail_filter(const CudaMixerShape& shape, const float* h, const float* skip,
 }
 
 void tail_output(const TailCall& call, void* y) {
-  with_type(call, [&]<class T>(T) {
+  with_type(call, [&]<class T, int kMax>() {
     TailArgs<T> a = arguments<T>(call);
     a.y = {static_cast<T*>(y), a.p.row_stride, a.p.batch, a.channels, a.p.length};
-    output_kernel<T><<<blocks(rows(call)), kThreads, 0, call.stream>>>(a);
+    output_kernel<T, kMax><<<blocks(rows(call)), kThreads, 0, call.stream>>>(a);
   });
 }
 
 void tail_before(const TailCall& call, const void* dy) {
-  with_type(call, [&]<class T>(T) {
+  with_type(call, [&]<class T, int kMax>() {
     TailArgs<T> a = arguments<T>(call);
     a.dy = {static_cast<const T*>(dy), a.p.row_stride, a.p.batch, a.channels, a.p.length};
-    before_kernel<T><<<blocks(rows(call)), kThreads, 0, call.stream>>>(a);
+    before_kernel<T, kMax><<<blocks(rows(call)), kThreads, 0, call.stream>>>(a);
   });
 }
 
 void tail_after(const TailCall& call, const void* dy, const CudaMixerGradients& to) {
-  with_type(call, [&]<class T>(T) {
+  with_type(call, [&]<class T, int kMax>() {
     TailArgs<T> a = arguments<T>(call);
     a.dy = {static_cast<const T*>(dy), a.p.row_stride, a.p.batch, a.channels, a.p.length};
     a.dp = {static_cast<T*>(to.dp_BCL), a.p.row_stride, a.p.batch, 3 * a.channels, a.p.length};
     a.to = to;
-    after_kernel<T><<<static_cast<unsigned>(a.channels), kThreads, 0, call.stream>>>(a);
+    after_kernel<T, kMax><<<static_cast<unsigned>(a.channels), kThreads, 0, call.stream>>>(a);
   });
 }
 

@@ -24,9 +24,13 @@ constexpr bool kHalfRows = kLogC < 3;
 template <int kLogC>
 constexpr bool kPrefetchRows = kLogC == 3;
 
-/// Threads of the blocks that transform one filter in float32: 16 points each at 8192, which is
-/// one radix-16 pass in registers. 2026-11-23, shared sketch (second backward kernel).
-constexpr int kFilterThreads = 512;
+/// Threads of the blocks that transform one filter of 256 N1 points in float32: 16 points each at
+/// 8192, which is one radix-16 pass in registers (2026-11-23, shared sketch); at 1024 to 4096 as
+/// few as let all blocks of D = 768 run at once.
+template <int kLogN1>
+constexpr int kFilterThreads = kLogN1 == 2  ? 128
+                               : kLogN1 < 5 ? 256
+                                            : 512;
 
 /// Filters of at most so many taps are Toeplitz products (direct_forward.cu), longer ones
 /// transforms of the row, whose points are the next power of two from 1024 on, or up to 8 fewer
