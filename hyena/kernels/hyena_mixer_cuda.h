@@ -47,7 +47,7 @@ struct CudaMixerShape {
 /// "generic" nor "composed". False also without a device. What is not supported is left to
 /// mixer_cuda_generic.h, or the composition. Fastest: a row_stride that is a multiple of 8, better
 /// of 16, and L = 2^k, k >= 10, or up to 8 more (on an H200 at most 1.13 times the time of 2^k
-/// forward, 1.16 with the backward); other lengths cost what the next power of two does. With K <=
+/// forward, 1.19 with the backward); other lengths cost what the next power of two does. With K <=
 /// 128 the time goes with the length, in steps of a tile: 256 to 1024 times.
 [[nodiscard]] bool hyena_mixer_cuda_supports(const CudaMixerShape& shape, int device);
 

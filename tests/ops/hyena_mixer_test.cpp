@@ -161,7 +161,7 @@ TEST(HyenaMixer, OutputFollowsTheLayoutOfItsInput) {
 
     in.p_BCL = padded_rows(contiguous);
     in.dy_BDL = padded_rows(in.dy_BDL);
-    EXPECT_EQ(registered(c, in).stride(1), 24);  // of 17 steps
+    EXPECT_EQ(registered(c, in).stride(1), 32);  // of 17 steps
     expect_oracle(c, in, e, registered);
 
     in.p_BCL = with_gaps(contiguous);
