@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kFilterThreads<kLogN1>) spectrum_kernel(const 
   extern __shared__ float2 x[];
   __shared__ uint32_t maxima[kThreads / 32];
   const int tid = threadIdx.x;
-  if (blockIdx.x < kTableBlocks) {  // first: in double precision they take as long as a filter
+  if (blockIdx.x < kTableBlocks) {  // first, so that none runs behind the filters
     for (int w = blockIdx.x * kThreads + tid; w < 4 * table_vectors(kLogN1);
          w += kTableBlocks * kThreads)
       a.tables[w] = table_word(w, kLogN1);
@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kFilterThreads<kLogN1>) spectrum_kernel(const 
   const int d = blockIdx.x - kTableBlocks;
   const float* h = a.h + d * a.filter_stride;
   // fft() has exp(+...): transform the conjugate, conjugate the result. The twist of point tid +
-  // 512 i is the one before times a constant.
+  // kThreads i is the one before times a constant.
   float2 w = unit_root(static_cast<float>(tid) * (-0.5F / kPoints));
   const float2 step = unit_root(-0.5F * kThreads / kPoints);
   const int to_place = place(bit_reversed_index<kLog>(tid));
