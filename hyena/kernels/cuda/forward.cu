@@ -302,6 +302,9 @@ __global__ void __launch_bounds__(Layout<kLogN1 == 5>::kThreads, Layout<kLogN1 =
       // ---- column phase
       uint4 radix_t[2][2];
       load_inverse_matrix<kFull>(radix_t, a.filter.tables, warp, 0, lane);
+      // Where x0 will be, while this warp waits anyway.
+      const int fresh = fresh_thread_index() % kTeamThreads;
+      const OutputAddress<kFull> x0_at(in + 2 * kInput, fresh >> 5, fresh & 31);
       barrier();
       Fir f0(fir + 32);
       if (kFull) f0.scale(inverse_scale(scale.value));
@@ -313,8 +316,6 @@ __global__ void __launch_bounds__(Layout<kLogN1 == 5>::kThreads, Layout<kLogN1 =
             [&](int r) { return inverse_scale(scale.output(r, lane)) * unit; }, lane);
       }
       mbarrier_wait(bar_x0, phase);
-      const int fresh = fresh_thread_index() % kTeamThreads;
-      const OutputAddress<kFull> x0_at(in + 2 * kInput, fresh >> 5, fresh & 31);
       phase ^= 1;
       gate_output<T, kFull, kRagged>(operands, radix_t, a.filter.tables, x0_at, f0, scale, a.y,
                                      here.b, d, kLogN1, a.wide, warp, lane);

@@ -3,7 +3,9 @@
 // An accumulator tile C[r][c] is, as it stands, the A operand of a product over c and the B operand
 // of a product over c (transposed), so nothing is shuffled: forward const x data, data x const;
 // inverse the same again, because it starts with the last forward digit. The "data x const"
-// products are wgmma, whose constant operand lies in shared memory.
+// products are wgmma, whose constant operand lies in shared memory, or column_dft, warp by warp
+// with the constant in registers: which of them costs less differs from kernel to kernel
+// (workbench/cuda/README.md).
 #pragma once
 
 #include <cstdint>
@@ -121,6 +123,41 @@ __device__ __forceinline__ void row_dft(RowData& x, const DftMatrix& k) {
         x.re[2 * q + r] = pack_half(cr[q][2 * r], cr[q][2 * r + 1]);
         x.im[2 * q + r] = pack_half(ci[q][2 * r], ci[q][2 * r + 1]);
       }
+  }
+}
+
+/// y = x DFT16 (or its conjugate), over the digit that the registers' order makes the columns of
+/// operand A. The matrix is symmetric, so its fragments serve as operand B too. Sums in fp16:
+template <bool kInverse>
+__device__ __forceinline__ void column_dft(RowData& y, const RowData& x, const DftMatrix& k) {
+  const uint32_t(&im_to_re)[4] = kInverse ? k.im : k.minus_im;
+  const uint32_t(&re_to_im)[4] = kInverse ? k.minus_im : k.im;
+#pragma unroll
+  for (int q = 0; q < 2; ++q) {  // columns 8 q ..
+    mma_half_first(y.re + 2 * q, x.re, k.re[q], k.re[q + 2]);
+    mma_half_first(y.im + 2 * q, x.re, re_to_im[q], re_to_im[q + 2]);
+  }
+#pragma unroll
+  for (int q = 0; q < 2; ++q) {
+    mma_half(y.re + 2 * q, x.im, im_to_re[q], im_to_re[q + 2]);
+    mma_half(y.im + 2 * q, x.im, k.re[q], k.re[q + 2]);
+  }
+}
+/// or in float32.
+template <bool kInverse>
+__device__ __forceinline__ void column_dft(float (&yr)[2][4], float (&yi)[2][4], const RowData& x,
+                                           const DftMatrix& k) {
+  const uint32_t(&im_to_re)[4] = kInverse ? k.im : k.minus_im;
+  const uint32_t(&re_to_im)[4] = kInverse ? k.minus_im : k.im;
+#pragma unroll
+  for (int q = 0; q < 2; ++q) {
+    mma_first(yr[q], x.re, k.re[q], k.re[q + 2]);
+    mma_first(yi[q], x.re, re_to_im[q], re_to_im[q + 2]);
+  }
+#pragma unroll
+  for (int q = 0; q < 2; ++q) {
+    mma(yr[q], x.im, im_to_re[q], im_to_re[q + 2]);
+    mma(yi[q], x.im, k.re[q], k.re[q + 2]);
   }
 }
 
