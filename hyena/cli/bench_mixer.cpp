@@ -81,9 +81,8 @@ at::Tensor registered_mixer(const MixerTensors& x) {
 
 /// The implementation that the registered op chooses for these tensors.
 std::string path_of(const MixerTensors& x) {
-  const bool has_kernel =
-      x.p_BCL.is_cuda() ? ops::cuda::supports(x.p_BCL, x.h_MDK) : ops::cpu::supports(x.p_BCL);
-  return has_kernel ? "right_angle" : "composed";
+  if (ops::cuda::supports(x.p_BCL, x.h_MDK)) return ops::cuda::path_of(x.p_BCL, x.h_MDK);
+  return ops::cpu::supports(x.p_BCL) ? "right_angle" : "composed";
 }
 
 struct Timings {

@@ -51,6 +51,9 @@ struct CudaMixerShape {
 /// 128 the time goes with the length, in steps of a tile: 256 to 1024 times.
 [[nodiscard]] bool hyena_mixer_cuda_supports(const CudaMixerShape& shape, int device);
 
+/// Whether filters of this shape are multiplied as Toeplitz matrices, not transformed.
+[[nodiscard]] bool hyena_mixer_cuda_is_toeplitz(const CudaMixerShape& shape);
+
 /// Bytes of the spectrum buffer and of the two workspaces; the buffers are 256-byte aligned.
 [[nodiscard]] std::size_t hyena_mixer_cuda_spectrum_bytes(const CudaMixerShape& shape);
 [[nodiscard]] std::size_t hyena_mixer_cuda_forward_workspace(const CudaMixerShape& shape);

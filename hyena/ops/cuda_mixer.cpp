@@ -243,6 +243,12 @@ bool supports(const at::Tensor& p_BCL, const at::Tensor& h_MDK, bool both_ways) 
          h_MDK.scalar_type() == at::kFloat && kernels_of(p_BCL, 1, h_MDK, both_ways) != nullptr;
 }
 
+std::string path_of(const at::Tensor& p_BCL, const at::Tensor& h_MDK) {
+  if (kernels_of(p_BCL, 1, h_MDK, /*both_ways=*/false) != &kFused) return "generic";
+  return kernels::hyena_mixer_cuda_is_toeplitz(shape_of(p_BCL, 1, h_MDK)) ? "toeplitz"
+                                                                          : "right_angle";
+}
+
 at::Tensor mixer_forward(const at::Tensor& p_BCL, const at::Tensor& weight_CT,
                          const OptionalTensor& bias_C, const at::Tensor& h_MDK,
                          const OptionalTensor& skip_MD, MixerMode mode,

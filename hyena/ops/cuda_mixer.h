@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <tuple>
 
 #include <ATen/core/Tensor.h>
@@ -17,6 +18,10 @@ namespace hyena::ops::cuda {
 /// reverse filter, which only the generic kernels have. Always false in a build without CUDA.
 [[nodiscard]] bool supports(const at::Tensor& p_BCL, const at::Tensor& h_MDK,
                             bool both_ways = false);
+
+/// Which kernels run a call that supports() holds for: "right_angle", "toeplitz" (short filters),
+/// both for capability 9.0, or "generic".
+[[nodiscard]] std::string path_of(const at::Tensor& p_BCL, const at::Tensor& h_MDK);
 
 /// As hyena_mixer; arguments were checked and supports() holds. y is contiguous, or its rows are
 /// padded as layout.h says. Order 2 in safari mode is one call of the kernels; other

@@ -11,6 +11,10 @@ bool supports(const at::Tensor& /*p_BCL*/, const at::Tensor& /*h_MDK*/, bool /*b
   return false;
 }
 
+std::string path_of(const at::Tensor& /*p_BCL*/, const at::Tensor& /*h_MDK*/) {
+  TORCH_CHECK(false, "hyena was built without CUDA");
+}
+
 at::Tensor mixer_forward(const at::Tensor& /*p_BCL*/, const at::Tensor& /*weight_CT*/,
                          const OptionalTensor& /*bias_C*/, const at::Tensor& /*h_MDK*/,
                          const OptionalTensor& /*skip_MD*/, MixerMode /*mode*/,

@@ -379,6 +379,16 @@ TEST_F(CudaPath, GenericKernelsRunEveryType) {
   }
 }
 
+TEST_F(CudaPath, NamesItsKernels) {
+  const auto path = [](std::int64_t L, std::int64_t K, at::ScalarType type) {
+    const MixerInputs in = on_gpu({.B = 1, .D = 1, .L = L, .K = K, .type = type}, 6);
+    return cuda::path_of(in.p_BCL, in.h_MDK);
+  };
+  EXPECT_EQ(path(1024, 1024, at::kBFloat16), "right_angle");
+  EXPECT_EQ(path(1024, 64, at::kBFloat16), "toeplitz");
+  EXPECT_EQ(path(1024, 1024, at::kFloat), "generic");
+}
+
 TEST_F(CudaPath, TheComposedPathIsTheComposition) {
   const MixerInputs in = on_gpu({.L = 100, .K = 100, .type = at::kBFloat16}, 5);
   const Path path("composed");

@@ -187,6 +187,10 @@ float* tail_filter_of(const MixerProblem& m, const void* spectrum) {
 }  // namespace
 }  // namespace cuda
 
+bool hyena_mixer_cuda_is_toeplitz(const CudaMixerShape& shape) {
+  return cuda::is_direct(shape);
+}
+
 std::size_t hyena_mixer_cuda_spectrum_bytes(const CudaMixerShape& shape) {
   if (cuda::is_direct(shape)) return cuda::direct_spectrum_bytes(cuda::DirectProblem(shape));
   const std::size_t tail =

@@ -17,6 +17,9 @@ namespace {
 bool hyena_mixer_cuda_supports(const CudaMixerShape& /*shape*/, int /*device*/) {
   return false;
 }
+bool hyena_mixer_cuda_is_toeplitz(const CudaMixerShape& /*shape*/) {
+  return false;
+}
 std::size_t hyena_mixer_cuda_spectrum_bytes(const CudaMixerShape& /*shape*/) {
   refuse();
 }
