@@ -47,6 +47,8 @@ TEST(Layout, OutputsFollowTheirInput) {
     for (const at::Tensor& x : {contiguous, padded, last}) {
       const at::Tensor y = in_layout_of(like, x);
       EXPECT_EQ(y.strides(), like.strides());
+      // No copy of what is right.
+      EXPECT_EQ(y.const_data_ptr() == x.const_data_ptr(), like.is_same(x));
       EXPECT_TRUE(at::equal(y, x));
     }
     EXPECT_EQ(empty_in_layout_of(like, 3).strides(), like.strides());

@@ -4,6 +4,7 @@
 //   gate, radix 32 -> exchange -> radix c and 256 points of four k1 per warp, product, inverse ->
 //   exchange -> inverse radix 32, short convolution of x0, gate
 //
+// Method    as forward.cu; DFT16 of both sides by mma (column_dft)
 // Mapping   8 warps per block, two blocks per SM. Slices of what a block computes go to its
 //           neighbours' shared memory by bulk copies which count bytes at the receiver's barrier;
 //           nothing else synchronises a cluster. Two rows overlap, in two buffers of planes:
@@ -14,6 +15,7 @@
 //           spectrum and twist from the L2
 // Registers 128 (65,536 / 512)
 // Numerics  as split.h; one power of two per tile, made one per row by the rows
+// Tested by tests/kernels/cuda/hyena_mixer_cuda_test.cpp against float64
 #include "hyena/kernels/cuda/cluster.cuh"
 #include "hyena/kernels/cuda/cluster_launch.h"
 #include "hyena/kernels/cuda/cluster_radix.cuh"
@@ -27,8 +29,8 @@ constexpr int kThreads = kClusterThreads;
 constexpr int kRowsOffset = 2 * kExchangeBytes;            // behind two buffers of planes
 constexpr int kEdgeOffset = kRowsOffset + kExchangeBytes;  // of x1; of v kInputBytes behind
 constexpr int kRadixOffset = kEdgeOffset + 128;            // there and back
-constexpr int kWgmmaOffset = kRadixOffset + 8192;          // wgmma_b, row constants
-constexpr int kMaximaOffset = kWgmmaOffset + 5120;
+constexpr int kConstantsOffset = kRadixOffset + 8192;      // of rows
+constexpr int kMaximaOffset = kConstantsOffset + 2560;
 constexpr int kExponentOffset = kMaximaOffset + 64;  // of the cluster's tiles
 constexpr int kFirOffset = kExponentOffset + 32;     // x1, v; x0 of two rows
 constexpr int kBarrierOffset = kFirOffset + 64;      // x1 v; rows; planes; planes read
@@ -82,7 +84,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   auto expect_rows = [&] { mbarrier_expect(bar_rows, kExchangedBytes<kLogC> + 4 * kC); };
 
   copy_table(smem + kRadixOffset, a.radix + place.rank * 512, 512, tid, kThreads);
-  copy_table(smem + kWgmmaOffset, a.tables->wgmma_b, 320, tid, kThreads);
+  copy_table(smem + kConstantsOffset, a.tables->row, 160, tid, kThreads);
   if (tid == 0) {
     mbarrier_init(bar_x1v, kRagged ? kThreads : kThreads + 1);
     mbarrier_init(bar_rows, 1);
@@ -149,7 +151,6 @@ __global__ void __launch_bounds__(kThreads, 2)
   load_x1v(first, 0);
   columns(first, 0);
   if (warp == 0) send(0);
-  const uint64_t desc = wgmma_descriptor(base + kWgmmaOffset);
   for (int row = first, turn = 0; row < last; ++row, ++turn) {
     const int d = row / batches;
     const int b = row - d * batches;
@@ -193,7 +194,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
     if (kFilter) cluster_arrive();  // this block's rows are in registers
     RowConstants k;
-    auto constants = [&] { load_row_constants(k, base + kWgmmaOffset + 2560, lane); };
+    auto constants = [&] { load_row_constants(k, base + kConstantsOffset, lane); };
     if constexpr (kHalf) {
 #pragma unroll
       for (int p = 0; p < 4; p += 2) {
@@ -234,11 +235,10 @@ __global__ void __launch_bounds__(kThreads, 2)
         row_forward(x[p], twist, k);
         float re[2][4];
         float im[2][4];
-        if constexpr (kFilter) {  // here wgmma costs 2 % less
-          wgmma_complex(re, im, x[p].re, x[p].im, desc + kForwardFirst, desc + kForwardSecond);
+        column_dft<false>(re, im, x[p], k);
+        if constexpr (kFilter) {
           store_spectrum(a.spectrum, d, place.row(p, warp), s, split_scale(most, s), re, im, lane);
         } else {
-          column_dft<false>(re, im, x[p], k);
           shrink(filter, down);
           row_product<false>(x[p], re, im, filter);
           row_inverse(x[p], k);

@@ -16,7 +16,8 @@
 
 namespace hyena::kernels::cuda {
 
-/// DFT16 / 4, which may have a diagonal beside it, as A operand, per lane.
+/// DFT16 / 4, which may have a diagonal beside it, as A operand, per lane; without one it is
+/// symmetric, and these are its fragments as operand B too.
 struct DftMatrix {
   uint32_t re[4], im[4], minus_im[4];
 };
@@ -127,9 +128,9 @@ __device__ __forceinline__ void row_dft(RowData& x, const DftMatrix& k) {
 }
 
 /// y = x DFT16 (or its conjugate), over the digit that the registers' order makes the columns of
-/// operand A. The matrix is symmetric, so its fragments serve as operand B too. Sums in fp16:
+/// operand A. Sums in fp16.
 template <bool kInverse>
-__device__ __forceinline__ void column_dft(RowData& y, const RowData& x, const DftMatrix& k) {
+__device__ __forceinline__ void column_dft(RowData& y, const RowData& x, const RowConstants& k) {
   const uint32_t(&im_to_re)[4] = kInverse ? k.im : k.minus_im;
   const uint32_t(&re_to_im)[4] = kInverse ? k.minus_im : k.im;
 #pragma unroll
@@ -143,10 +144,10 @@ __device__ __forceinline__ void column_dft(RowData& y, const RowData& x, const D
     mma_half(y.im + 2 * q, x.im, k.re[q], k.re[q + 2]);
   }
 }
-/// or in float32.
+/// The same, sums in float32.
 template <bool kInverse>
 __device__ __forceinline__ void column_dft(float (&yr)[2][4], float (&yi)[2][4], const RowData& x,
-                                           const DftMatrix& k) {
+                                           const RowConstants& k) {
   const uint32_t(&im_to_re)[4] = kInverse ? k.im : k.minus_im;
   const uint32_t(&re_to_im)[4] = kInverse ? k.minus_im : k.im;
 #pragma unroll
@@ -168,7 +169,7 @@ __device__ __forceinline__ void row_product(RowData& x, const RowData& factor) {
     multiply<kConjugate>(x.re[q], x.im[q], factor.re[q], factor.im[q]);
 }
 
-/// First twiddle, DFT over n2, 256-point twiddle. The DFT over n3 (wgmma) must follow.
+/// First twiddle, DFT over n2, 256-point twiddle. The DFT over n3 must follow.
 template <bool kHalf = false>
 __device__ __forceinline__ void row_forward(RowData& x, const RowData& twist,
                                             const RowConstants& k) {
@@ -189,7 +190,7 @@ __device__ __forceinline__ void short_row_forward(RowData& x, const DftMatrix& f
   row_product<false>(x, twiddle);
 }
 /// Inverse DFT over k3 and twiddle; what depends on n2 is left to the inverse radix N1. The DFT
-/// over k2 (wgmma) must follow.
+/// over k2 must follow.
 __device__ __forceinline__ void short_row_inverse(RowData& x, const DftMatrix& k,
                                                   const RowData& twiddle) {
   row_dft<true, true>(x, k);
@@ -209,7 +210,7 @@ __device__ __forceinline__ void row_product(RowData& x, const float (&cr)[2][4],
                                 spectrum.im[2 * q + r]);
 }
 
-/// Inverse DFT over k3 and 256-point twiddle. The one over k2 (wgmma) must follow.
+/// Inverse DFT over k3 and 256-point twiddle. The one over k2 must follow.
 template <bool kHalf = false>
 __device__ __forceinline__ void row_inverse(RowData& x, const RowConstants& k) {
   row_dft<kHalf, true>(x, k);

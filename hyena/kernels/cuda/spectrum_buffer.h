@@ -23,7 +23,7 @@ struct Tables {
   uint4 radix[2 * 2 * 32];    // radix N1, k1 < 16, A fragments: [re, im][column half][lane]
   uint4 radix_t[2 * 2 * 32];  // transposed: [re, im][row half][lane]
   uint4 wgmma_b[160];         // DFT16 / 4 as wgmma operand: blocks -im, re, im, re, -im
-  uint4 row[5 * 32];          // DFT16 / 4: re, im, -im as A; 256-point twiddle re, im: [lane]
+  uint4 row[5 * 32];          // DFT16 / 4: re, im, -im as A or B; 256-point twiddle re, im: [lane]
   // N1 < 32 only. DFT16 / 4 times the part of the first twiddle that depends on n2: [k1][re, im]
   // [lane]; radix_t with the same part: [n2][re, im][lane].
   uint4 first[kTileRows / 2 * 2 * 32];
