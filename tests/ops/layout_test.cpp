@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>
@@ -15,7 +16,7 @@ std::int64_t row(std::int64_t L) {
 }
 /// (2, 3, L) with rows `stride` apart.
 at::Tensor in_rows_of(std::int64_t stride, std::int64_t L) {
-  return at::arange(2 * 3 * stride).view({2, 3, stride}).narrow(2, 0, L);
+  return at::arange(6 * stride).view({2, 3, stride}).narrow(2, 0, L);
 }
 
 TEST(Layout, RowsOfMultiplesOfEightAreNotPadded) {
@@ -24,7 +25,7 @@ TEST(Layout, RowsOfMultiplesOfEightAreNotPadded) {
 }
 
 TEST(Layout, OtherRowsEndOnSixteen) {
-  const std::pair<std::int64_t, std::int64_t> cases[] = {
+  const std::vector<std::pair<std::int64_t, std::int64_t>> cases{
       {1, 16},  {7, 16},      {9, 16},      {17, 32},        {23, 32},
       {25, 32}, {1026, 1040}, {1033, 1040}, {131074, 131088}};
   for (const auto& [L, expected] : cases)
@@ -42,7 +43,7 @@ TEST(Layout, PaddedRowsAreKnownByTheirStride) {
 TEST(Layout, OutputsFollowTheirInput) {
   const at::Tensor contiguous = in_rows_of(17, 17);
   const at::Tensor padded = in_rows_of(32, 17);
-  const at::Tensor last = at::arange(2 * 17 * 3).view({2, 17, 3}).transpose(1, 2);
+  const at::Tensor last = at::arange(102).view({2, 17, 3}).transpose(1, 2);
   for (const at::Tensor& like : {contiguous, padded, last}) {
     for (const at::Tensor& x : {contiguous, padded, last}) {
       const at::Tensor y = in_layout_of(like, x);
