@@ -208,6 +208,7 @@ __global__ void __launch_bounds__(kThreads) before_kernel(const TailArgs<T> a) {
   }
 }
 
+// Two times: with six blocks per multiprocessor those of D = 768 channels all run at once.
 template <class T, int kMax>
 __global__ void __launch_bounds__(kThreads, kMax == 2 ? 6 : 1) after_kernel(const TailArgs<T> a) {
   const int tid = threadIdx.x;

@@ -10,6 +10,8 @@ namespace hyena::kernels::cuda {
 constexpr int kForwardTeams = 2;
 
 /// Blocks per multiprocessor for rows of at most 4096 points, of 4 warps forward, of 8 backward.
+/// Forward, five (96 registers, x0 past shared memory) take 5 to 10 % longer, six (80) 15 to 23 %:
+/// more warps do not fill what the pipes leave (docs/dev/profiling.md). 2026-11-28, H200.
 constexpr int kForwardBlocks = 4;
 constexpr int kBackwardBlocks = 2;
 
